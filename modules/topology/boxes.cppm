@@ -77,7 +77,7 @@ inline constexpr host_spec orin{"Cortex-A78AE, 12 cores", 12, 0, 0, 204.8e9, 12 
 /// A topology large enough for `Gpus` GPUs, the CPU and a disk.
 template <std::size_t Gpus>
 using box_topology =
-    static_topology<Gpus + 2, 4 * Gpus + 4, Gpus * Gpus + 2 * Gpus + 2, 4 * Gpus * Gpus + 6 * Gpus + 4>;
+    static_topology<Gpus + 2, 4 * Gpus + 4, Gpus * Gpus + 2 * Gpus + 2, 5 * Gpus * Gpus + 5 * Gpus + 4>;
 
 }  // namespace berth
 
@@ -141,9 +141,9 @@ class box_builder {
   struct cost {
     double latency, setup, bandwidth;
   };
-  /// The segments of one route, at most four.
+  /// The segments of one route, at most five.
   struct path {
-    std::array<segment_index, 4> over{};
+    std::array<segment_index, 5> over{};
     std::size_t size = 0;
     constexpr path() = default;
     constexpr path(std::initializer_list<segment_index> list) {
@@ -232,7 +232,7 @@ class box_builder {
     if (direct && a.peer == peer_link::pcie)
       return connect(i, k, {default_hop_cost, peer_setup, rate}, {uplink_[i].out, bridge_.out, uplink_[k].in});
     connect(i, k, {default_hop_cost, staged_setup, rate * staged_share},
-            {uplink_[i].out, bridge_.out, dram_, uplink_[k].in});
+            {uplink_[i].out, bridge_.out, dram_, bridge_.in, uplink_[k].in});
   }
 
   static constexpr std::size_t max_gpus = 64;

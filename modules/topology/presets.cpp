@@ -63,16 +63,6 @@ std::optional<group> parse_group(std::string_view s) {
   return g;
 }
 
-const host_spec& usual_host(const std::vector<gpu_spec>& gpus) {
-  bool server = gpus.size() > 2, modern = false;
-  for (const auto& g : gpus) {
-    server = server || g.peer != peer_link::staged;
-    modern = modern || (g.pcie_generation >= 5 && g.peer != peer_link::staged);
-  }
-  if (modern) return hosts::server_ddr5;
-  return server ? hosts::server : hosts::desktop;
-}
-
 std::optional<topology> ruled_box(std::string_view name) {
   std::vector<gpu_spec> gpus;
   std::string_view rest = name;

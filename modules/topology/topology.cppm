@@ -10,4 +10,5 @@ export import :view;
 export import :owners;
 export import :gpu_specs;
 export import :boxes;
+export import :layout;
 export import :presets;

@@ -75,7 +75,8 @@ struct topology_view {
 
 /// Checks every rule that the other modules rely on: devices with unique, non-empty ids, at most one CPU and one
 /// disk under the ids "cpu" and "disk"; sizes within 63 bits, free <= memory; rates finite and not negative,
-/// efficiencies in (0, 1]; shared pools counted once; capacities and bandwidths positive and finite; routes
+/// efficiencies in (0, 1]; shared pools counted once; segments named uniquely;
+/// capacities and bandwidths positive and finite; routes
 /// sorted, unique, between two devices, over at least one segment, none twice. Error: `invalid_topology`.
 constexpr result<done> validate(const topology_view& t);
 
@@ -131,6 +132,16 @@ constexpr result<done> check_rates(const topology_view& t, const device& d) {
   return done{};
 }
 
+constexpr result<done> check_segment(const topology_view& t, std::size_t i) {
+  const auto& s = t.segments[i];
+  if (s.name.empty()) return bad(text<64>("segment ").append(i), "has no name");
+  for (std::size_t k = 0; k < i; ++k)
+    if (t.segments[k].name == s.name) return bad(s.name, "two segments have this name");
+  if (!finite_from(s.capacity, std::numeric_limits<double>::min()))
+    return bad(s.name, "the capacity of this segment must be positive and finite");
+  return done{};
+}
+
 constexpr text<64> route_name(const topology_view& t, const route& r) {
   text<64> name("route ");
   if (r.from >= t.devices.size() || r.to >= t.devices.size()) return name.append(r.from).append(" -> ").append(r.to);
@@ -175,9 +186,8 @@ constexpr result<done> validate(const topology_view& t) {
     if (auto r = detail::check_memory(t, t.devices[i]); !r) return r;
     if (auto r = detail::check_rates(t, t.devices[i]); !r) return r;
   }
-  for (const auto& s : t.segments)
-    if (!detail::finite_from(s.capacity, std::numeric_limits<double>::min()))
-      return detail::bad(s.name, "the capacity of this segment must be positive and finite");
+  for (std::size_t i = 0; i < t.segments.size(); ++i)
+    if (auto r = detail::check_segment(t, i); !r) return r;
   for (std::size_t i = 0; i < t.routes.size(); ++i)
     if (auto r = detail::check_route(t, i); !r) return r;
   return done{};

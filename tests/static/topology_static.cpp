@@ -35,7 +35,7 @@ static_assert(view.route(0, 1) != nullptr && view.route(0, 0) == nullptr && view
 static_assert(view.route(5, 0) != nullptr && view.routes.size() == 4 * 3 + 4 * 2 + 4 + 2);
 // No peer access on this card: the copy is staged in DRAM and slower than the link to the host.
 static_assert(view.bandwidth_of(*view.route(0, 1)) < view.bandwidth_of(*view.route(0, 4)));
-static_assert(view.hops_of(*view.route(0, 1)).size() == 4);
+static_assert(view.hops_of(*view.route(0, 1)).size() == 5);
 static_assert(view.route(0, 1)->latency >= berth::default_hop_cost);
 
 // NVLink: faster than the host link, through the two ports only.
