@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // berth.base runs, and reports errors, in a program without exceptions and RTTI.
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "check.hpp"
