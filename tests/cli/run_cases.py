@@ -36,6 +36,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -185,13 +186,17 @@ def check_habits(step, code, output):
 
 def run_step(step, folder, environment):
     """Messages of what is wrong with this step."""
+    process = subprocess.Popen(["/bin/sh", "-c", step.command], cwd=folder, env=environment | step.environment,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               start_new_session=True)
     try:
-        done = subprocess.run(["/bin/sh", "-c", step.command], cwd=folder, env=environment | step.environment,
-                              input="".join(step.stdin).encode(), capture_output=True, timeout=step.seconds, check=False)
+        streams = process.communicate("".join(step.stdin).encode(), timeout=step.seconds)
     except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the shell and what it started
+        process.communicate()
         return [f"not done after {step.seconds:g} s"], {}
-    output = {"stdout": done.stdout.decode("utf-8", "replace"), "stderr": done.stderr.decode("utf-8", "replace")}
-    problems = list(check_habits(step, done.returncode, output))
+    output = {name: text.decode("utf-8", "replace") for name, text in zip(("stdout", "stderr"), streams)}
+    problems = list(check_habits(step, process.returncode, output))
     for number, kind, stream, expected in step.checks:
         text = output[stream]
         if kind == "matches" and not expected.search(text):

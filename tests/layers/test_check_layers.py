@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The layer check finds each kind of breach in a made-up tree, at the right line, and accepts what is allowed."""
+import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHECK = ROOT / "cmake" / "check_layers.py"
+specification = importlib.util.spec_from_file_location("check_layers", CHECK)
+check_layers = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(check_layers)
 
 ALLOWED = {
     "modules/base/a.cppm": "module;\n\n#include <cstdint>\n\nexport module berth.base:a;\n",
@@ -66,26 +70,45 @@ class LayerCheck(unittest.TestCase):
                 target = pathlib.Path(folder, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8")
-            return subprocess.run([sys.executable, CHECK, folder], capture_output=True, text=True, check=False)
+            return check_layers.check_tree(folder)[2]
 
     def test_accepts_what_is_allowed(self):
-        done = self.check(ALLOWED)
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(self.check(ALLOWED), [])
 
     def test_finds_every_kind_of_breach(self):
         for path, (text, line, message) in BREACHES.items():
             with self.subTest(path):
-                done = self.check(ALLOWED | {path: text})
-                self.assertEqual(done.returncode, 1)
-                self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
-                self.assertTrue(done.stderr.startswith(f"{path}:{line}: "), done.stderr)
-                self.assertIn(message, done.stderr)
+                breaches = self.check(ALLOWED | {path: text})
+                self.assertEqual(len(breaches), 1, breaches)
+                self.assertTrue(breaches[0].startswith(f"{path}:{line}: "), breaches)
+                self.assertIn(message, breaches[0])
+
+
+class Program(unittest.TestCase):
+    def run_check(self, root, *options):
+        return subprocess.run([sys.executable, CHECK, root, *options], capture_output=True, text=True, check=False)
+
+    def test_a_breach_fails_the_build_step_and_leaves_no_stamp(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source, stamp = pathlib.Path(folder, "modules/base/up.cppm"), pathlib.Path(folder, "stamp")
+            source.parent.mkdir(parents=True)
+            source.write_text(BREACHES["modules/base/up.cppm"][0], encoding="utf-8")
+            options = ("--stamp", stamp, "--depfile", f"{stamp}.d")
+            done = self.run_check(folder, *options)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("modules/base may import nothing", done.stderr)
+            self.assertFalse(stamp.exists())
+            source.write_text(ALLOWED["modules/base/a.cppm"], encoding="utf-8")
+            self.assertEqual(self.run_check(folder, *options).returncode, 0)
+            self.assertTrue(stamp.exists())
+            self.assertIn("modules/base/up.cppm", pathlib.Path(f"{stamp}.d").read_text(encoding="utf-8"))
 
     def test_an_empty_tree_is_no_success(self):
-        self.assertEqual(self.check({}).returncode, 1)
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertEqual(self.run_check(folder).returncode, 1)
 
     def test_this_tree_has_no_breach(self):
-        done = subprocess.run([sys.executable, CHECK, ROOT], capture_output=True, text=True, check=False)
+        done = self.run_check(ROOT)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
 
