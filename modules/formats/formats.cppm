@@ -6,3 +6,7 @@ export module berth.formats;
 export import berth.model;
 export import :json;
 export import :module_tree_json;
+export import :text_file;
+export import :safetensors;
+export import :index;
+export import :checkpoint;
