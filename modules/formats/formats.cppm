@@ -10,3 +10,4 @@ export import :text_file;
 export import :safetensors;
 export import :index;
 export import :checkpoint;
+export import :conversion;
