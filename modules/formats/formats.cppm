@@ -11,3 +11,6 @@ export import :safetensors;
 export import :index;
 export import :checkpoint;
 export import :conversion;
+export import :module_pattern;
+export import :quantization;
+export import :dtype_rule;
