@@ -4,5 +4,12 @@
 export module berth.formats;
 
 export import berth.model;
+export import berth.topology;
 export import :json;
 export import :module_tree_json;
+export import :topology_document;
+export import :topology_json;
+export import :nvidia_smi;
+export import :nccl_xml;
+export import :p2p_bandwidth;
+export import :topology_file;
