@@ -5,4 +5,5 @@ export module berth.formats;
 
 export import berth.model;
 export import :json;
+export import :architecture;
 export import :module_tree_json;
