@@ -3,8 +3,9 @@
 export module berth.formats;
 
 export import berth.model;
-export import berth.topology;
 export import berth.plan;
+export import berth.topology;
+export import :architecture;
 export import :checkpoint;
 export import :conversion;
 export import :dtype_rule;
