@@ -6,3 +6,7 @@ export import berth.base;
 export import :tree;
 export import :tree_builder;
 export import :sources;
+export import :workload;
+export import :precision;
+export import :chain;
+export import :derive;

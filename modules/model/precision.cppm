@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+module;
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+export module berth.model:precision;
+
+import berth.base;
+import :tree;
+
+export namespace berth {
+
+/// Bytes that each tensor of a tree takes on its device, parallel to `tree.parameters()` and `tree.buffers()`.
+struct tensor_sizes {
+  std::vector<bytes> parameters;
+  std::vector<bytes> buffers;
+};
+
+/// How weights are stored on the device, where that differs from the tree's own dtypes.
+struct precision {
+  /// Load dtype: floating parameters and buffers are converted to it (integers, bool and complex are not).
+  std::optional<dtype> load;
+  /// Prefix of a dotted name -> dtype; the longest prefix wins and beats `load`.
+  std::vector<std::pair<std::string, dtype>> overrides;
+  /// LLM.int8: the weight of every Linear and Conv1D that is not skipped becomes 1 byte per element plus an f32
+  /// scale per output row. Source of the rule: bitsandbytes' Int8Params (CB and SCB).
+  bool int8 = false;
+  /// Module names (prefixes at a dot) that int8 leaves alone. Without a list: the output embedding and tied modules.
+  std::optional<std::vector<std::string>> int8_skip;
+};
+
+/// True if `prefix` is `name` or ends at a dot boundary of it; "" is a prefix of everything.
+constexpr bool is_dotted_prefix(std::string_view prefix, std::string_view name) {
+  if (prefix.empty()) return true;
+  if (name.substr(0, prefix.size()) != prefix) return false;
+  return name.size() == prefix.size() || name[prefix.size()] == '.';
+}
+
+/// Sizes of all tensors of `tree` in its own dtypes.
+tensor_sizes native_sizes(const module_tree& tree);
+
+/// Applies `p` to `sizes` (as stored: from `native_sizes`, or from checkpoint headers). A tensor whose stored size is
+/// not elements x dtype is quantised already and is left alone. Error: an override that matches no tensor.
+result<tensor_sizes> apply_precision(const module_tree& tree, tensor_sizes sizes, const precision& p);
+
+/// Names of the modules that `p.int8` converts, in tree order.
+std::vector<std::string> int8_modules(const module_tree& tree, const precision& p);
+
+}  // namespace berth
