@@ -87,9 +87,9 @@ struct head_choice {
 
 head_choice choose_head(const scope& s, std::string_view wanted) {
   const auto heads = s.entry().heads;
-  if (heads.empty() || wanted == base_class(s)) return {nullptr, heads.empty() || !wanted.empty()};
   for (const auto& h : heads)
     if (with_prefix(s, h.class_name) == wanted) return {&h, true};
+  if (heads.empty() || wanted == base_class(s)) return {nullptr, wanted.empty() || wanted == base_class(s)};
   return {&heads.front(), wanted.empty()};
 }
 
@@ -175,7 +175,7 @@ result<architecture> build_architecture(const json::value& config, const archite
   scope s(config, *entry, options.what);
   architecture a;
   a.model_type = std::string(canonical_type(*entry));
-  a.how = entry->how;
+  a.how = claim_for(*entry, type);
   a.dtype_source = load->source;
   const auto wanted = wanted_class(config);
   const auto choice = choose_head(s, wanted);

@@ -107,14 +107,26 @@ inline constexpr std::array<part, 14> shared_parts{{
     )"},
 }};
 
+/// A type without the mark of a weaker claim.
+std::string_view plain(std::string_view type) {
+  if (type.back() == '*') type.remove_suffix(1);
+  return type;
+}
+
 }  // namespace
 
 const family* find_family(std::string_view model_type) {
   for (const auto& list : all_families())
     for (const auto& f : list)
       for (const auto type : split(f.types, ' '))
-        if (type == model_type) return &f;
+        if (plain(type) == model_type) return &f;
   return nullptr;
+}
+
+exactness claim_for(const family& f, std::string_view model_type) {
+  for (const auto type : split(f.types, ' '))
+    if (plain(type) == model_type) return type == model_type ? f.how : exactness::by_count;
+  return f.how;
 }
 
 std::string_view canonical_type(const family& f) { return split(f.types, ' ').front(); }
@@ -135,8 +147,10 @@ std::vector<supported_architecture> support_table() {
   std::vector<supported_architecture> table;
   for (const auto& list : architectures::all_families())
     for (const auto& f : list)
-      for (const auto type : architectures::split(f.types, ' '))
-        table.push_back({type, f.how, architectures::canonical_type(f)});
+      for (const auto written : architectures::split(f.types, ' ')) {
+        const auto type = architectures::plain(written);
+        table.push_back({type, architectures::claim_for(f, type), architectures::canonical_type(f)});
+      }
   std::sort(table.begin(), table.end(), [](const auto& a, const auto& b) { return a.model_type < b.model_type; });
   return table;
 }
