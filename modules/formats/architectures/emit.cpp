@@ -95,7 +95,9 @@ class emitter {
     return tokens;
   }
 
+  /// "use part" or, for a head that is the base model with other arguments, "use <self>".
   void include(std::span<const std::string_view> tokens) {
+    if (tokens[1] == "<self>") return with_arguments(scope_, tokens, 2, [&] { emit_base(scope_, out_); });
     const auto text = find_part(scope_.entry(), tokens[1]);
     if (!text) {
       scope_.note(errc::invalid_argument, scope_.entry().types,
@@ -157,6 +159,12 @@ class emitter {
       scope_.note(errc::unsupported, word,
                   "the config asks for an activation that no entry of the activation table names");
       return {};
+    }
+    // "A?condition:B" is one of two classes.
+    if (const auto q = token.find('?'); q != std::string_view::npos) {
+      const auto colon = token.rfind(':');
+      const bool first = scope_.number(token.substr(q + 1, colon - q - 1)) != 0;
+      return with_prefix(scope_, first ? token.substr(0, q) : token.substr(colon + 1));
     }
     return with_prefix(scope_, token.substr(0, token.find_first_of(":(")));
   }

@@ -52,9 +52,7 @@ inline constexpr part gpt2_values{"gpt2_values", R"(
   ffn = n_inner : 4 * hidden
   tied = tie_word_embeddings : 1
   cross = add_cross_attention : 0
-  head_bias := 0
-  labels = num_labels : 2
-  classes := if(has(id2label), len(id2label), labels)
+  use head_values
 )"};
 
 inline constexpr std::array<part, 4> gpt2_parts{{

@@ -24,7 +24,7 @@ std::array<std::span<const family>, 8> all_families() {
 }
 
 /// The decoder that Llama made common; families override parts of it. Meaning of the names: docs/architectures.md.
-inline constexpr std::array<part, 14> shared_parts{{
+inline constexpr std::array<part, 15> shared_parts{{
     {"decoder_values", R"(
       vocab = vocab_size : 32000
       hidden = hidden_size : 4096
@@ -39,10 +39,13 @@ inline constexpr std::array<part, 14> shared_parts{{
       mlp_bias = mlp_bias : 0
       qkv_bias := attention_bias
       o_bias := attention_bias
-      head_bias := 0
+      use head_values
       partial = rope.partial_rotary_factor|partial_rotary_factor : 1
       plain_rope := is(rope.rope_type|rope.type:default, default)
       rotary_dim := if(plain_rope, head_dim, int(head_dim * partial))
+    )"},
+    {"head_values", R"(
+      head_bias := 0
       labels = num_labels : 2
       classes := if(has(id2label), len(id2label), labels)
     )"},
