@@ -17,8 +17,9 @@ inline constexpr std::string_view layer = "$DecoderLayer";
 
 inline constexpr std::array<part, 1> head_norm_parts{{{"attention", "use attention_head_norms"}}};
 
-inline constexpr std::array<part, 1> gemma_parts{{
+inline constexpr std::array<part, 2> gemma_parts{{
     {"embedding", "$TextScaledWordEmbedding:Embedding(vocab, hidden) ~embed_scale[]"},
+    {"activation", "@hidden_act:gelu_pytorch_tanh"},
 }};
 inline constexpr std::string_view gemma2_layer = R"(
   self_attn $Attention
@@ -29,21 +30,15 @@ inline constexpr std::string_view gemma2_layer = R"(
   pre_feedforward_layernorm {norm}
   post_feedforward_layernorm {norm}
 )";
-inline constexpr std::string_view gemma2_mlp = R"(
-  gate_proj Linear(hidden, width, mlp_bias)
-  up_proj Linear(hidden, width, mlp_bias)
-  down_proj Linear(width, hidden, mlp_bias)
-  act_fn @hidden_activation:gelu_pytorch_tanh
-)";
 inline constexpr std::array<part, 3> gemma2_parts{{
     {"embedding", "$TextScaledWordEmbedding:Embedding(vocab, hidden) ~embed_scale[]"},
     {"layer", gemma2_layer},
-    {"gated_mlp", gemma2_mlp},
+    {"activation", "@hidden_activation:gelu_pytorch_tanh"},
 }};
 inline constexpr std::array<part, 8> gemma3_parts{{
     {"embedding", "$TextScaledWordEmbedding:Embedding(vocab, hidden) ~embed_scale[]"},
     {"layer", gemma2_layer},
-    {"gated_mlp", gemma2_mlp},
+    {"activation", "@hidden_activation:gelu_pytorch_tanh"},
     {"attention", "use attention_head_norms"},
     {"model", R"(
       $TextModel

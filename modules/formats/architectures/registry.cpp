@@ -24,7 +24,7 @@ std::array<std::span<const family>, 8> all_families() {
 }
 
 /// The decoder that Llama made common; families override parts of it. Meaning of the names: docs/architectures.md.
-inline constexpr std::array<part, 15> shared_parts{{
+inline constexpr std::array<part, 16> shared_parts{{
     {"decoder_values", R"(
       vocab = vocab_size : 32000
       hidden = hidden_size : 4096
@@ -70,6 +70,7 @@ inline constexpr std::array<part, 15> shared_parts{{
     )"},
     {"embedding", "Embedding(vocab, hidden)"},
     {"norm", "$RMSNorm:Scale(hidden)"},
+    {"activation", "@hidden_act:silu"},
     {"layer", R"(
       self_attn $Attention
         use attention
@@ -99,11 +100,11 @@ inline constexpr std::array<part, 15> shared_parts{{
       gate_proj Linear(hidden, width, mlp_bias)
       up_proj Linear(hidden, width, mlp_bias)
       down_proj Linear(width, hidden, mlp_bias)
-      act_fn @hidden_act:silu
+      act_fn {activation}
     )"},
     {"experts", R"(
       experts $Experts gate_up_proj[experts,2*expert_width,hidden] down_proj[experts,hidden,expert_width]
-        act_fn @hidden_act:silu
+        act_fn {activation}
     )"},
     {"rope", R"(
       rotary_emb $RotaryEmbedding ~inv_freq[(rotary_dim+1)/2]:float32 ~original_inv_freq[(rotary_dim+1)/2]:float32
