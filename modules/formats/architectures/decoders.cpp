@@ -167,7 +167,7 @@ inline constexpr std::array<part, 3> cohere_parts{{
     )"},
 }};
 
-inline constexpr std::array<family, 15> families{{
+inline constexpr std::array<family, 16> families{{
     {"llama", exactness::exact, "Llama", layer, "", "use decoder_values", {}, decoder_heads},
     {"mistral",
      exactness::exact,
@@ -345,6 +345,25 @@ inline constexpr std::array<family, 15> families{{
       mlp_bias := 0
     )",
      cohere_parts, decoder_heads},
+    {"ministral3",
+     exactness::exact,
+     "Ministral3",
+     layer,
+     "",
+     R"(
+      use decoder_values
+      vocab = vocab_size : 131072
+      layers = num_hidden_layers : 34
+      kv_heads = num_key_value_heads : 8 : heads
+      head_dim = head_dim : 128 : hidden / heads
+      ffn = intermediate_size : 14336
+      max_context = max_position_embeddings : 262144
+      attention_bias := 0
+      mlp_bias := 0
+      window = sliding_window : 0
+    )",
+     {},
+     decoder_heads},
 }};
 
 }  // namespace

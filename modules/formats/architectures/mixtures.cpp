@@ -97,6 +97,36 @@ inline constexpr std::array<part, 3> deepseek_v3_parts{{
     )"},
 }};
 
+inline constexpr std::array<part, 2> glm4_moe_parts{{
+    {"attention", R"(
+      use qkvo
+      q_norm $RMSNorm:Scale(head_dim) if qk_norm
+      k_norm $RMSNorm:Scale(head_dim) if qk_norm
+    )"},
+    {"ffn", R"(
+      mlp $MoE if sparse
+        use experts
+        gate $TopkRouter weight[experts,hidden] +e_score_correction_bias[experts]:float32
+        shared_experts $MLP
+          use gated_mlp width=shared_width
+      mlp $MLP if !sparse
+        use gated_mlp width=ffn
+    )"},
+}};
+
+inline constexpr std::array<part, 2> minimax_m2_parts{{
+    {"attention", R"(
+      use qkvo
+      q_norm $RMSNorm:Scale(heads*head_dim)
+      k_norm $RMSNorm:Scale(kv_heads*head_dim)
+    )"},
+    {"ffn", R"(
+      mlp $SparseMoeBlock +e_score_correction_bias[experts]
+        gate $TopKRouter weight[experts,hidden]
+        use experts
+    )"},
+}};
+
 inline constexpr std::array<part, 4> gpt_oss_parts{{
     {"layer", R"(
       self_attn $Attention sinks[heads]
@@ -126,7 +156,7 @@ inline constexpr std::array<part, 1> granitemoe_parts{{
     )"},
 }};
 
-inline constexpr std::array<family, 7> families{{
+inline constexpr std::array<family, 9> families{{
     {"mixtral", exactness::exact, "Mixtral", layer, "", R"(
       use decoder_values
       kv_heads = num_key_value_heads : 8 : heads
@@ -243,6 +273,45 @@ inline constexpr std::array<family, 7> families{{
       expert_width := ffn
     )",
      granitemoe_parts, decoder_heads},
+    {"glm4_moe", exactness::exact, "Glm4Moe", layer, "", R"(
+      use decoder_values
+      vocab = vocab_size : 151552
+      layers = num_hidden_layers : 46
+      heads = num_attention_heads : 96
+      kv_heads = num_key_value_heads : 8
+      ffn = intermediate_size : 10944
+      max_context = max_position_embeddings : 131072
+      o_bias := 0
+      mlp_bias := 0
+      qk_norm = use_qk_norm : 0
+      partial = rope.partial_rotary_factor|partial_rotary_factor : 0.5
+      use partial_rotary
+      dense_layers = first_k_dense_replace : 1
+      experts = num_local_experts|n_routed_experts : 128
+      active_experts = num_experts_per_tok : 8
+      shared_experts = n_shared_experts : 1
+      expert_width = moe_intermediate_size : 1408
+      shared_width := expert_width * shared_experts
+      sparse := i >= dense_layers
+    )",
+     glm4_moe_parts, decoder_heads},
+    {"minimax_m2", exactness::exact, "MiniMaxM2", layer, "", R"(
+      use decoder_values
+      vocab = vocab_size : 200064
+      hidden = hidden_size : 3072
+      layers = num_hidden_layers : 62
+      heads = num_attention_heads : 48
+      kv_heads = num_key_value_heads : 8
+      head_dim = head_dim : 128
+      ffn = intermediate_size : 1536
+      max_context = max_position_embeddings : 196608
+      attention_bias := 0
+      sparse := 1
+      experts = num_experts|num_local_experts : 256
+      active_experts = num_experts_per_tok : 8
+      expert_width := ffn
+    )",
+     minimax_m2_parts, decoder_heads},
 }};
 
 }  // namespace
