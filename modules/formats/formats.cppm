@@ -14,3 +14,4 @@ export import :conversion;
 export import :module_pattern;
 export import :quantization;
 export import :dtype_rule;
+export import :structure;

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files that must be refused, each by the reader that its name calls for, with a reason.
+#include <string>
+#include <string_view>
+
+#include "report.hpp"
+
+import berth.formats;
+
+namespace golden {
+
+void run_malformed_file(const std::string& path, report& r);
+
+void run_malformed_file(const std::string& path, report& r) {
+  constexpr std::string_view kind = "malformed";
+  if (!r.wants(kind, path)) return;
+  const auto read = berth::read_checkpoint(path);
+  if (read) {
+    r.failed(kind, path, "refused", "an error", std::string("read as ").append(berth::describe(read->source)));
+    return;
+  }
+  const auto& why = read.error();
+  // A reader that could not open the file has not judged it.
+  if (why.code == berth::errc::not_found || why.code == berth::errc::unreadable || why.detail.empty())
+    r.failed(kind, path, "reason", "what is wrong with the content", std::string(why.detail.view()));
+  else
+    r.passed(kind);
+}
+
+}  // namespace golden
