@@ -60,7 +60,8 @@ class balancer {
     return sets;
   }
 
-  constexpr balancer(const problem_view& p, std::span<const seat> seats, seat_index special, std::span<std::uint64_t> scratch)
+  constexpr balancer(const problem_view& p, std::span<const seat> seats, seat_index special,
+                     std::span<std::uint64_t> scratch)
       : seats_(seats), special_(special), loads_(p, scratch.first(interval_loads::cells(p.loads.size()))) {
     auto rest = scratch.subspan(interval_loads::cells(p.loads.size()));
     const auto k = seats.size();
@@ -122,7 +123,7 @@ class balancer {
         low = middle + 1;
       }
     }
-    while (probe_below(best)) best = ratio_of_tables();
+    while (best.load > 0 && probe_below(best)) best = ratio_of_tables();
     return best;
   }
 

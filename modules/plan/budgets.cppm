@@ -4,6 +4,7 @@ module;
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 export module berth.plan:budgets;
 
@@ -45,7 +46,8 @@ constexpr result<done> check_ids(topology_view t, std::span<const device_bytes> 
     bool known = false;
     for (const auto& d : t.devices) known = known || d.id == list[i].id;
     if (!known)
-      return fail(errc::unknown_device, list[i].id.view(), text<128>(option).append(" names a device that the topology does not have"));
+      return fail(errc::unknown_device, list[i].id.view(),
+                  text<128>(option).append(" names a device that the topology does not have"));
     for (std::size_t j = 0; j < i; ++j)
       if (list[j].id == list[i].id)
         return fail(errc::invalid_argument, list[i].id.view(), text<128>(option).append(" names this device twice"));
@@ -69,8 +71,8 @@ constexpr result<std::size_t> make_seats(topology_view t, const place_options& o
       const auto& d = t.devices[i];
       if (d.kind != kind) continue;
       const auto* cap = detail::entry_of(options.max_memory, d.id);
-      const bool allowed = kind == device_kind::disk ? cap != nullptr || options.use_disk
-                                                     : cap != nullptr || options.max_memory.empty();
+      const bool allowed =
+          kind == device_kind::disk ? cap != nullptr || options.use_disk : cap != nullptr || options.max_memory.empty();
       if (!allowed) continue;
       bytes limit = d.free;
       if (cap != nullptr && cap->amount < limit) limit = cap->amount;

@@ -69,14 +69,16 @@ class checker {
       if (!names.insert(a.name).second) broken(a.name, "the atom is listed twice");
       const auto padded = p_.padded ? a.weights + a.padding : a.weights;
       if (p_.loads[i] != padded)
-        broken(a.name, "its load is " + std::to_string(p_.loads[i]) + " bytes, its tensors take " + std::to_string(padded));
+        broken(a.name,
+               "its load is " + std::to_string(p_.loads[i]) + " bytes, its tensors take " + std::to_string(padded));
       if (!usable(a.name, at.home, "home") || !usable(a.name, at.execution, "execution")) continue;
       const auto& home = p_.devices[at.home];
       const auto& runs = p_.devices[at.execution];
       if (!runs.executes())
         broken(a.name, "is executed on " + std::string(runs.id.view()) + ", but a disk stores, it does not execute");
       if (at.streamed() && p_.devices[at.home].kind == device_kind::gpu)
-        broken(a.name, "is streamed from " + std::string(home.id.view()) + "; only the CPU and the disk are streamed from");
+        broken(a.name,
+               "is streamed from " + std::string(home.id.view()) + "; only the CPU and the disk are streamed from");
       if (at.streamed() && !connected(at.home, at.execution))
         broken(a.name, "is streamed from " + std::string(home.id.view()) + " to " + std::string(runs.id.view()) +
                            ", which no route connects");
@@ -144,8 +146,8 @@ class checker {
       if (total > u.available())
         violate(errc::does_not_fit, d.id.view(),
                 "holds " + std::to_string(static_cast<bytes>(total)) + " bytes, " +
-                    std::to_string(static_cast<bytes>(total) - u.available()) + " more than its budget minus reserve, " +
-                    std::to_string(u.available()),
+                    std::to_string(static_cast<bytes>(total) - u.available()) +
+                    " more than its budget minus reserve, " + std::to_string(u.available()),
                 static_cast<bytes>(total), u.available());
     }
   }

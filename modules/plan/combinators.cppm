@@ -29,7 +29,8 @@ struct Prefer {
   constexpr std::size_t scratch_cells(const problem_view& p) const {
     return std::max(first.scratch_cells(p), rest.scratch_cells(p));
   }
-  constexpr result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+  constexpr result<done> solve(const problem_view& p, std::span<placement> out,
+                               std::span<std::uint64_t> scratch) const {
     if (auto r = first.solve(p, out, scratch)) return r;
     return rest.solve(p, out, scratch);
   }
@@ -39,7 +40,8 @@ struct Prefer<Only> {
   Only first{};
   constexpr std::string_view name() const { return first.name(); }
   constexpr std::size_t scratch_cells(const problem_view& p) const { return first.scratch_cells(p); }
-  constexpr result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+  constexpr result<done> solve(const problem_view& p, std::span<placement> out,
+                               std::span<std::uint64_t> scratch) const {
     return first.solve(p, out, scratch);
   }
 };
@@ -53,11 +55,10 @@ struct Pin {
 
   constexpr std::string_view name() const { return inner.name(); }
 
-  constexpr std::size_t scratch_cells(const problem_view& p) const {
-    return reduced_cells(p) + inner.scratch_cells(p);
-  }
+  constexpr std::size_t scratch_cells(const problem_view& p) const { return reduced_cells(p) + inner.scratch_cells(p); }
 
-  constexpr result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+  constexpr result<done> solve(const problem_view& p, std::span<placement> out,
+                               std::span<std::uint64_t> scratch) const {
     if (auto applied = detail::apply_map(p, pins, out); !applied) return applied;
     const std::size_t n = p.loads.size(), k = p.seats.size();
     // Small fixed bounds keep this free of allocation and usable at compile time.
@@ -68,8 +69,8 @@ struct Pin {
     for (std::size_t s = 0; s < k; ++s) {
       const bytes pinned = home_load(p, out, static_cast<seat_index>(s));
       if (pinned > p.seats[s].limit)
-        return fail(errc::does_not_fit, p.seats[s].id.view(), "the pinned parts alone are larger than this device's budget", pinned,
-                    p.seats[s].limit);
+        return fail(errc::does_not_fit, p.seats[s].id.view(),
+                    "the pinned parts alone are larger than this device's budget", pinned, p.seats[s].limit);
       if (pinned == p.seats[s].limit) continue;
       full_seat[seats_left] = static_cast<seat_index>(s);
       seats[seats_left] = p.seats[s];
@@ -126,7 +127,8 @@ struct Pin {
 
   /// Uses of shared storages by free atoms, renumbered to their positions among them. Beyond `max_uses` the rest is
   /// left out, which only charges some copies twice.
-  static constexpr std::size_t free_ties(const problem_view& p, std::span<const std::uint64_t> index, storage_use* out) {
+  static constexpr std::size_t free_ties(const problem_view& p, std::span<const std::uint64_t> index,
+                                         storage_use* out) {
     std::size_t count = 0;
     for (const auto& use : p.ties) {
       if (count == max_uses) break;
@@ -154,11 +156,13 @@ struct Complete {
 
   constexpr std::string_view name() const { return "manual"; }
   constexpr std::size_t scratch_cells(const problem_view& p) const { return Pin<S>{map.map, rest}.scratch_cells(p); }
-  constexpr result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+  constexpr result<done> solve(const problem_view& p, std::span<placement> out,
+                               std::span<std::uint64_t> scratch) const {
     return Pin<S>{map.map, rest}.solve(p, out, scratch);
   }
 };
 
-static_assert(Strategy<Prefer<Balanced, Sequential>> && Strategy<Pin<Balanced>> && Strategy<Complete<Manual, Balanced>>);
+static_assert(Strategy<Prefer<Balanced, Sequential>> && Strategy<Pin<Balanced>> &&
+              Strategy<Complete<Manual, Balanced>>);
 
 }  // namespace berth

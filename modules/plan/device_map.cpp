@@ -41,7 +41,8 @@ device_map collapse(const device_map& map) {
   std::map<std::string_view, below> prefixes;
   const auto each_prefix = [](std::string_view key, auto&& visit) {
     visit(std::string_view());
-    for (auto dot = key.find('.'); dot != std::string_view::npos; dot = key.find('.', dot + 1)) visit(key.substr(0, dot));
+    for (auto dot = key.find('.'); dot != std::string_view::npos; dot = key.find('.', dot + 1))
+      visit(key.substr(0, dot));
   };
   for (const auto& [key, device] : map)
     each_prefix(key, [&, d = device](std::string_view prefix) { prefixes[prefix].add(d); });

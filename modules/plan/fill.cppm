@@ -61,7 +61,8 @@ constexpr bool all_placed(std::span<const placement> out) {
 }
 
 /// Keeps everything on the first `bins` seats if that can be done: in order, then first fit, then by exact search.
-constexpr bool keep_on(const problem_view& p, std::uint32_t bins, std::span<placement> out, std::span<std::uint64_t> scratch) {
+constexpr bool keep_on(const problem_view& p, std::uint32_t bins, std::span<placement> out,
+                       std::span<std::uint64_t> scratch) {
   if (bins == 0) return p.loads.empty();
   if (fill_in_order(p, bins, out)) return true;
   auto room = scratch.first(p.seats.size());

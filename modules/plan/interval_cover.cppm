@@ -16,7 +16,7 @@ export namespace berth {
 /// Seats that are exchangeable for covering: same cap, so a set of them is known by how many of them it has.
 struct seat_type {
   bytes cap = 0;
-  bool usable = true;        ///< false: this type covers nothing, not even empty atoms
+  bool usable = true;  ///< false: this type covers nothing, not even empty atoms
   std::uint32_t copies = 0;
   std::uint32_t stride = 0;  ///< of one copy in a set's number
 };

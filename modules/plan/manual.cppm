@@ -123,7 +123,9 @@ struct Manual {
     if (count > 0) {
       if (count > 6) missing.append(" and ").append(count - 6).append(" more");
       return fail(errc::uncovered, "device map",
-                  text<416>("no device for ").append(missing).append("; add keys, a \"\" key, or complete the map (--complete)"));
+                  text<416>("no device for ")
+                      .append(missing)
+                      .append("; add keys, a \"\" key, or complete the map (--complete)"));
     }
     return detail::settle(p, name(), out, scratch);
   }

@@ -25,7 +25,8 @@ bytes exact_home_weights(model_view m, const problem_view& problem, std::span<co
 }
 
 device_use use_of_seat(model_view m, topology_view t, const place_options& options, const problem_view& problem,
-                       std::span<const placement> placements, seat_index s, bool padded, std::pmr::memory_resource* memory) {
+                       std::span<const placement> placements, seat_index s, bool padded,
+                       std::pmr::memory_resource* memory) {
   const auto& seat = problem.seats[s];
   const auto& d = t.devices[seat.device];
   device_use use;

@@ -59,7 +59,8 @@ struct place_fn {
     for (std::size_t i = 0; i < N; ++i) loads[i] = detail::charged(model.atoms[i], padded);
     auto ties = model.ties;
     for (auto& u : ties) u = detail::charged(u, padded);
-    const problem_view problem{model.atoms, loads, ties, std::span<const seat>(seats).first(*count), options.staging_slots};
+    const problem_view problem{model.atoms, loads, ties, std::span<const seat>(seats).first(*count),
+                               options.staging_slots};
     std::array<placement, N> out{};
     std::array<std::uint64_t, static_cells<N>> scratch{};
     if (strategy.scratch_cells(problem) > scratch.size())
@@ -77,7 +78,8 @@ struct place_fn {
 
   /// Solves into caller's memory: `out` one placement per atom (seat positions of `problem`), `scratch` at least
   /// `strategy.scratch_cells(problem)` cells, else `capacity` and nothing is written. Allocates nothing.
-  constexpr result<done> into(const problem_view& problem, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+  constexpr result<done> into(const problem_view& problem, std::span<placement> out,
+                              std::span<std::uint64_t> scratch) const {
     if (out.size() != problem.loads.size()) return fail(errc::invalid_argument, "out", "needs one placement per atom");
     if (const auto need = strategy.scratch_cells(problem); need > scratch.size())
       return fail(errc::capacity, strategy.name(), "the scratch is too small", need * 8, scratch.size() * 8);

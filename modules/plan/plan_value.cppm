@@ -31,11 +31,11 @@ struct atom_placement {
 /// What a plan uses of one device. Every figure is exact bytes; `check` recomputes them all.
 struct device_use {
   device_index device = no_index;
-  bytes budget = 0;    ///< what berth may use: the cap or the free memory
-  bytes reserve = 0;   ///< kept back for the caller
-  bytes weights = 0;   ///< of atoms that live here, each shared storage once
-  bytes padding = 0;   ///< tensor alignment and arena rounding
-  bytes staging = 0;   ///< slots for streamed weights
+  bytes budget = 0;   ///< what berth may use: the cap or the free memory
+  bytes reserve = 0;  ///< kept back for the caller
+  bytes weights = 0;  ///< of atoms that live here, each shared storage once
+  bytes padding = 0;  ///< tensor alignment and arena rounding
+  bytes staging = 0;  ///< slots for streamed weights
 
   constexpr bytes used() const { return weights + padding + staging; }
   constexpr bytes available() const { return reserve >= budget ? 0 : budget - reserve; }
@@ -47,8 +47,18 @@ struct device_use {
 class plan {
  public:
   explicit plan(std::pmr::memory_resource* memory = std::pmr::get_default_resource())
-      : atoms(memory), loads(memory), ties(memory), placements(memory), devices(memory), segments(memory), routes(memory),
-        hops(memory), uses(memory), warnings(memory), no_split(memory), names_(memory) {}
+      : atoms(memory),
+        loads(memory),
+        ties(memory),
+        placements(memory),
+        devices(memory),
+        segments(memory),
+        routes(memory),
+        hops(memory),
+        uses(memory),
+        warnings(memory),
+        no_split(memory),
+        names_(memory) {}
   plan(plan&&) = default;
   plan& operator=(plan&&) = default;
   plan(const plan&) = delete;

@@ -72,7 +72,10 @@ class interval_loads {
   static constexpr std::size_t cells(std::size_t atoms) { return atoms + 1; }
 
   constexpr interval_loads(const problem_view& p, std::span<std::uint64_t> scratch)
-      : prefix_(scratch.data()), ties_(p.ties.data()), tie_count_(p.ties.size()), n_(static_cast<std::uint32_t>(p.loads.size())) {
+      : prefix_(scratch.data()),
+        ties_(p.ties.data()),
+        tie_count_(p.ties.size()),
+        n_(static_cast<std::uint32_t>(p.loads.size())) {
     bytes sum = 0;
     for (std::uint32_t i = 0; i < n_; ++i) {
       prefix_[i] = sum;

@@ -31,11 +31,13 @@ constexpr result<done> spread_or_offload(const problem_view& p, std::string_view
   return does_not_fit(p, name);
 }
 
-constexpr result<done> everything_on(const problem_view& p, seat_index s, std::string_view name, std::span<placement> out) {
+constexpr result<done> everything_on(const problem_view& p, seat_index s, std::string_view name,
+                                     std::span<placement> out) {
   for (auto& o : out) o = {s, s};
   const bytes needed = total_load(p);
   if (p.seats[s].kind == device_kind::disk)
-    return fail(errc::unsupported, p.seats[s].id.view(), "a disk stores weights, it cannot execute; place on a GPU or the CPU");
+    return fail(errc::unsupported, p.seats[s].id.view(),
+                "a disk stores weights, it cannot execute; place on a GPU or the CPU");
   if (needed > p.seats[s].limit)
     return fail(errc::does_not_fit, p.seats[s].id.view(),
                 text<256>("strategy ")
@@ -59,7 +61,8 @@ constexpr void take_parts(std::span<const balancer::part> parts, std::span<place
 inline constexpr std::size_t max_parts = 64;
 
 constexpr failure too_many_kinds(std::string_view name) {
-  return fail(errc::capacity, name, "too many GPUs with different budgets for an exact balance; give equal budgets to some");
+  return fail(errc::capacity, name,
+              "too many GPUs with different budgets for an exact balance; give equal budgets to some");
 }
 
 }  // namespace berth::detail
@@ -72,7 +75,8 @@ export namespace berth {
 struct Sequential {
   constexpr std::string_view name() const { return "sequential"; }
   constexpr std::size_t scratch_cells(const problem_view& p) const { return fill_cells(p); }
-  constexpr result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+  constexpr result<done> solve(const problem_view& p, std::span<placement> out,
+                               std::span<std::uint64_t> scratch) const {
     return detail::spread_or_offload(p, name(), out, scratch);
   }
 };
@@ -86,7 +90,8 @@ struct Balanced {
     const auto a = balancer::cells(p.loads.size(), detail::gpus_of(p)), b = fill_cells(p);
     return a > b ? a : b;
   }
-  constexpr result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+  constexpr result<done> solve(const problem_view& p, std::span<placement> out,
+                               std::span<std::uint64_t> scratch) const {
     const auto gpus = detail::gpus_of(p);
     if (gpus.size() < 2) return detail::spread_or_offload(p, name(), out, scratch);
     if (gpus.size() > detail::max_parts || balancer::count_sets(gpus, none) > max_cover_sets)
@@ -111,7 +116,8 @@ struct BalancedLow0 {
                b = fill_cells(p);
     return a > b ? a : b;
   }
-  constexpr result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+  constexpr result<done> solve(const problem_view& p, std::span<placement> out,
+                               std::span<std::uint64_t> scratch) const {
     const auto gpus = detail::gpus_of(p);
     if (gpus.size() < 2) return detail::spread_or_offload(p, name(), out, scratch);
     if (gpus.size() > detail::max_parts || balancer::count_sets(gpus, 0) > max_cover_sets)
@@ -134,7 +140,8 @@ struct Single {
   constexpr result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t>) const {
     const auto s = find_seat(p, device);
     if (s == none)
-      return fail(errc::unknown_device, device.view(), "no such device, or it has no memory budget (see berth topology, --max-memory)");
+      return fail(errc::unknown_device, device.view(),
+                  "no such device, or it has no memory budget (see berth topology, --max-memory)");
     return detail::everything_on(p, s, name(), out);
   }
 };
@@ -145,7 +152,8 @@ struct CpuOnly {
   constexpr std::size_t scratch_cells(const problem_view&) const { return 0; }
   constexpr result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t>) const {
     const auto s = find_seat(p, device_kind::cpu);
-    if (s == none) return fail(errc::unknown_device, "cpu", "the CPU has no memory budget here; add cpu=SIZE to --max-memory");
+    if (s == none)
+      return fail(errc::unknown_device, "cpu", "the CPU has no memory budget here; add cpu=SIZE to --max-memory");
     return detail::everything_on(p, s, name(), out);
   }
 };
@@ -162,7 +170,8 @@ struct CurrentDevice {
         if (p.seats[i].kind == device_kind::gpu && p.seats[i].api == api)
           return detail::everything_on(p, static_cast<seat_index>(i), name(), out);
     const auto cpu = find_seat(p, device_kind::cpu);
-    if (cpu == none) return fail(errc::unknown_device, "cpu", "no accelerator and no CPU budget; add a device to --max-memory");
+    if (cpu == none)
+      return fail(errc::unknown_device, "cpu", "no accelerator and no CPU budget; add a device to --max-memory");
     return detail::everything_on(p, cpu, name(), out);
   }
 };

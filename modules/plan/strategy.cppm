@@ -19,11 +19,12 @@ export namespace berth {
 /// into `out` (one placement per atom), allocating nothing. `solve` may assume that `out` and the scratch are large
 /// enough. A strategy that keeps to the seats' limits yields plans that `check` accepts; `Place` checks each one.
 template <class S>
-concept Strategy = requires(const S& s, const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) {
-  { s.name() } -> std::convertible_to<std::string_view>;
-  { s.scratch_cells(p) } -> std::same_as<std::size_t>;
-  { s.solve(p, out, scratch) } -> std::same_as<result<done>>;
-};
+concept Strategy =
+    requires(const S& s, const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) {
+      { s.name() } -> std::convertible_to<std::string_view>;
+      { s.scratch_cells(p) } -> std::same_as<std::size_t>;
+      { s.solve(p, out, scratch) } -> std::same_as<result<done>>;
+    };
 
 /// Bytes of the whole model in this problem, each shared storage once.
 constexpr bytes total_load(const problem_view& p) {
@@ -52,7 +53,12 @@ constexpr failure does_not_fit(const problem_view& p, std::string_view strategy)
       biggest = i;
     }
   text<416> why;
-  why.append("strategy ").append(strategy).append(": the model needs ").append(needed).append(" bytes, the devices offer ").append(offered);
+  why.append("strategy ")
+      .append(strategy)
+      .append(": the model needs ")
+      .append(needed)
+      .append(" bytes, the devices offer ")
+      .append(offered);
   if (needed > offered) {
     why.append(", ").append(needed - offered).append(" too few; ");
     why.append(has_cpu ? "raise a budget, allow the disk with --offload-folder, or use a smaller dtype"

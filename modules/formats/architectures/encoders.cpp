@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+module;
+
+#include <span>
+
+module berth.formats;
+
+import :architecture_entry;
+
+namespace berth::architectures {
+
+std::span<const family> encoder_families() { return {}; }
+
+}  // namespace berth::architectures
