@@ -11,6 +11,7 @@ export import :conversion;
 export import :dtype_rule;
 export import :index;
 export import :json;
+export import :model_file;
 export import :module_pattern;
 export import :module_tree_json;
 export import :nccl_xml;

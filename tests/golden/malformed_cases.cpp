@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files that must be refused, each by the reader that its name calls for, with a reason.
+#include <filesystem>
 #include <string>
 #include <string_view>
 
+#include "kinds.hpp"
 #include "report.hpp"
 
 import berth.formats;
 
 namespace golden {
 
-void run_malformed_file(const std::string& path, report& r);
-
-void run_malformed_file(const std::string& path, report& r) {
+void run_malformed_file(const std::filesystem::path& file, report& r) {
   constexpr std::string_view kind = "malformed";
+  const auto path = shown(file);
   if (!r.wants(kind, path)) return;
-  const auto read = berth::read_checkpoint(path);
+  const auto read = berth::read_checkpoint(file.string());
   if (read) {
     r.failed(kind, path, "refused", "an error", std::string("read as ").append(berth::describe(read->source)));
     return;

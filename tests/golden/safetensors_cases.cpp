@@ -2,19 +2,19 @@
 // Byte vectors of whole safetensors files with the name of the rule that each breaks, or "ok".
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "kinds.hpp"
 #include "report.hpp"
 
 import berth.formats;
 
 namespace golden {
-
-void run_safetensors_vectors(const std::string& path, const berth::json::value& document, report& r);
 
 namespace {
 
@@ -74,7 +74,8 @@ void run_vector(const std::string& path, std::size_t number, const berth::json::
 
 }  // namespace
 
-void run_safetensors_vectors(const std::string& path, const berth::json::value& document, report& r) {
+void run_safetensors_vectors(const std::filesystem::path& file, const berth::json::value& document, report& r) {
+  const auto path = shown(file);
   const auto* vectors = document.find("vectors");
   if (vectors == nullptr || vectors->if_array() == nullptr) {
     r.failed(kind, path, "vectors", "a list", "none");
