@@ -3,7 +3,8 @@
 #
 # One folder, one C++ module, one static library berth_NAME with alias berth::NAME. Interface units go into a
 # CXX_MODULES file set; implementation units are ordinary sources. Libraries of others are linked privately, so that
-# consumers of the installed package need none of their headers.
+# consumers of the installed package need none of their headers; wrap header-only ones in $<BUILD_LOCAL_INTERFACE:...>
+# so that consumers need not have them at all.
 function(berth_add_module name)
   cmake_parse_arguments(A "" "" "INTERFACE;SOURCES;LINK;PRIVATE_LINK" ${ARGN})
   add_library(berth_${name} STATIC)
@@ -16,5 +17,8 @@ function(berth_add_module name)
   target_compile_options(berth_${name} PRIVATE ${BERTH_WARNINGS}
     $<$<COMPILE_LANGUAGE:CXX>:-Werror=global-constructors;-Werror=exit-time-destructors>)
   target_link_libraries(berth_${name} PUBLIC ${A_LINK} PRIVATE ${A_PRIVATE_LINK})
+  if(TARGET berth_layers)
+    add_dependencies(berth_${name} berth_layers)
+  endif()
   set_property(GLOBAL APPEND PROPERTY BERTH_MODULES berth_${name})
 endfunction()

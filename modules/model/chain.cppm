@@ -2,6 +2,7 @@
 module;
 
 #include <array>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -33,25 +34,29 @@ struct atom {
   bytes padding = 0;  ///< what aligning every tensor to 256 B adds
 };
 
-/// A storage that two atoms use (tied weights). `first` < `second` are neighbours in the list of atoms that use it:
-/// a device that holds both keeps one copy, so an interval that contains both is `size` bytes smaller than the sum.
-struct shared_storage {
-  std::uint32_t first = 0;
-  std::uint32_t second = 0;
+/// One use of a storage by an atom, for storages that several atoms use (tied weights). A model lists them by storage,
+/// then by atom: a device that holds several users of a storage keeps one copy, every other device its own.
+struct storage_use {
+  std::uint32_t storage = 0;
+  std::uint32_t atom = 0;
   bytes size = 0;
+
+  friend constexpr auto operator<=>(const storage_use& a, const storage_use& b) {
+    return a.storage != b.storage ? a.storage <=> b.storage : a.atom <=> b.atom;
+  }
 };
 
 /// What strategies see of a model. Views do not own; the model must outlive them.
 struct model_view {
   std::span<const atom> atoms;
-  std::span<const shared_storage> ties;
+  std::span<const storage_use> ties;
 };
 
 /// A model known at compile time: names are literals. Usable in constant expressions.
-template <std::size_t Atoms, std::size_t Ties = 0>
+template <std::size_t Atoms, std::size_t Uses = 0>
 struct static_model {
   std::array<atom, Atoms> atoms{};
-  std::array<shared_storage, Ties> ties{};
+  std::array<storage_use, Uses> ties{};
 
   constexpr operator model_view() const { return {atoms, ties}; }
 };
@@ -68,7 +73,8 @@ class model {
     atoms_.push_back({{chunk.get(), name.size()}, kind, weights, padding});
     names_.push_back(std::move(chunk));
   }
-  void share(shared_storage tie) { ties_.push_back(tie); }
+  /// Declares tied storages, sorted by (storage, atom).
+  void set_ties(std::vector<storage_use> ties) { ties_ = std::move(ties); }
 
   operator model_view() const { return view(); }
   model_view view() const { return {atoms_, ties_}; }
@@ -76,7 +82,7 @@ class model {
 
  private:
   std::vector<atom> atoms_;
-  std::vector<shared_storage> ties_;
+  std::vector<storage_use> ties_;
   std::vector<std::unique_ptr<char[]>> names_;
 };
 
@@ -84,7 +90,8 @@ class model {
 constexpr bytes total_weights(model_view m) {
   bytes total = 0;
   for (const auto& a : m.atoms) total += a.weights;
-  for (const auto& t : m.ties) total -= t.size;
+  for (std::size_t i = 1; i < m.ties.size(); ++i)
+    if (m.ties[i].storage == m.ties[i - 1].storage) total -= m.ties[i].size;
   return total;
 }
 

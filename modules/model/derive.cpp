@@ -8,7 +8,6 @@ module;
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -45,6 +44,7 @@ class deriver {
       module_atom(0);
     else
       split(0);
+    out_.set_ties(shared_uses());
     return std::move(out_);
   }
 
@@ -112,19 +112,29 @@ class deriver {
     const bytes size = is_buffer ? sizes_.buffers[index] : sizes_.parameters[index];
     weights_ += size;
     padding_ += round_up(size, tensor_alignment) - size;
-    const auto at = static_cast<std::uint32_t>(out_.atoms().size());
-    auto [it, fresh] = last_user_.try_emplace(t.storage, at);
-    if (!fresh) {
-      out_.share({it->second, at, size});
-      it->second = at;
+    uses_.push_back({t.storage, static_cast<std::uint32_t>(out_.atoms().size()), size});
+  }
+
+  /// Keeps the uses of storages that more than one atom has, in the order that `storage_use` asks for.
+  std::vector<storage_use> shared_uses() {
+    std::sort(uses_.begin(), uses_.end());
+    std::vector<storage_use> out;
+    for (std::size_t i = 0; i < uses_.size();) {
+      std::size_t end = i + 1;
+      while (end < uses_.size() && uses_[end].storage == uses_[i].storage) ++end;
+      if (end - i > 1)
+        out.insert(out.end(), uses_.begin() + static_cast<std::ptrdiff_t>(i),
+                   uses_.begin() + static_cast<std::ptrdiff_t>(end));
+      i = end;
     }
+    return out;
   }
 
   const module_tree& tree_;
   const tensor_sizes& sizes_;
   std::unordered_set<std::string> no_split_;
   std::unordered_set<std::string> split_above_;
-  std::unordered_map<storage_id, std::uint32_t> last_user_;
+  std::vector<storage_use> uses_;
   std::unordered_set<storage_id> in_this_atom_;
   bytes weights_ = 0;
   bytes padding_ = 0;

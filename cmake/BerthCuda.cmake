@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# BERTH_CUDA: AUTO takes CUDA when nvcc works, ON demands it, OFF does not look. The answer is BERTH_HAS_CUDA; it is
+# cached with the build folder, so delete that after installing CUDA.
+set(BERTH_CUDA AUTO CACHE STRING "CUDA backend: AUTO, ON or OFF")
+set_property(CACHE BERTH_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(BERTH_HAS_CUDA OFF)
+set(BERTH_CUDA_FOLDER ${PROJECT_SOURCE_DIR}/backends/cuda)
+if(BERTH_CUDA STREQUAL "ON" AND NOT EXISTS ${BERTH_CUDA_FOLDER}/CMakeLists.txt)
+  message(FATAL_ERROR "BERTH_CUDA=ON but this version has no CUDA backend; use BERTH_CUDA=AUTO or OFF")
+endif()
+if(NOT BERTH_CUDA STREQUAL "OFF" AND EXISTS ${BERTH_CUDA_FOLDER}/CMakeLists.txt)
+  # Environment variables, because check_language works in a child project that sees no normal variables.
+  if(NOT DEFINED CMAKE_CUDA_HOST_COMPILER AND NOT DEFINED ENV{CUDAHOSTCXX})
+    set(ENV{CUDAHOSTCXX} ${CMAKE_CXX_COMPILER})
+  endif()
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 90)
+  endif()
+  if(NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX} AND EXISTS /usr/local/cuda/bin/nvcc)
+    set(ENV{CUDACXX} /usr/local/cuda/bin/nvcc)  # often not in PATH
+  endif()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(BERTH_HAS_CUDA ON)
+  elseif(BERTH_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "BERTH_CUDA=ON but no working nvcc; set CUDACXX, or use BERTH_CUDA=AUTO or OFF")
+  endif()
+endif()
+message(STATUS "berth: CUDA backend ${BERTH_HAS_CUDA}")

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+module;
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory_resource>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+module berth.plan;
+
+namespace berth {
+namespace {
+
+constexpr bytes tensor_alignment_of_arenas = 256;
+
+/// Collects the violations of one plan.
+class checker {
+ public:
+  checker(const plan& p, std::pmr::memory_resource* memory) : p_(p), memory_(memory), found_(memory) {}
+
+  std::pmr::vector<error> run() {
+    if (!shape()) return std::move(found_);
+    for (const auto& w : found_)
+      if (w.code == errc::invalid_topology) return std::move(found_);
+    atoms();
+    ties();
+    if (!found_.empty()) return std::move(found_);  // sums over broken placements would only confuse
+    devices();
+    return std::move(found_);
+  }
+
+ private:
+  void violate(errc code, std::string_view subject, const std::string& detail, bytes needed = 0, bytes available = 0) {
+    found_.push_back(error{code, subject, std::string_view(detail), needed, available});
+  }
+  void broken(std::string_view subject, const std::string& detail) { violate(errc::invalid_plan, subject, detail); }
+
+  /// Lists that must be parallel, indices that must be in range.
+  bool shape() {
+    if (p_.placements.size() != p_.atoms.size() || p_.loads.size() != p_.atoms.size()) {
+      broken("plan", "atoms, loads and placements differ in number");
+      return false;
+    }
+    if (auto valid = validate(p_.topology()); !valid) found_.push_back(valid.error());
+    std::pmr::set<device_index> used(memory_);
+    for (const auto& u : p_.uses) {
+      if (u.device >= p_.devices.size()) {
+        broken("plan", "a device use refers to device number " + std::to_string(u.device) + ", which does not exist");
+        return false;
+      }
+      if (!used.insert(u.device).second) {
+        broken(p_.devices[u.device].id.view(), "the device is listed twice");
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void atoms() {
+    std::pmr::set<std::string_view> names(memory_);
+    for (std::size_t i = 0; i < p_.atoms.size(); ++i) {
+      const auto& a = p_.atoms[i];
+      const auto& at = p_.placements[i];
+      if (!names.insert(a.name).second) broken(a.name, "the atom is listed twice");
+      const auto padded = p_.padded ? a.weights + a.padding : a.weights;
+      if (p_.loads[i] != padded)
+        broken(a.name,
+               "its load is " + std::to_string(p_.loads[i]) + " bytes, its tensors take " + std::to_string(padded));
+      if (!usable(a.name, at.home, "home") || !usable(a.name, at.execution, "execution")) continue;
+      const auto& home = p_.devices[at.home];
+      const auto& runs = p_.devices[at.execution];
+      if (!runs.executes())
+        broken(a.name, "is executed on " + std::string(runs.id.view()) + ", but a disk stores, it does not execute");
+      if (at.streamed() && p_.devices[at.home].kind == device_kind::gpu)
+        broken(a.name,
+               "is streamed from " + std::string(home.id.view()) + "; only the CPU and the disk are streamed from");
+      if (at.streamed() && !connected(at.home, at.execution))
+        broken(a.name, "is streamed from " + std::string(home.id.view()) + " to " + std::string(runs.id.view()) +
+                           ", which no route connects");
+    }
+  }
+
+  bool usable(std::string_view atom, device_index d, std::string_view role) {
+    if (d >= p_.devices.size()) {
+      broken(atom, "has no " + std::string(role) + " device");
+      return false;
+    }
+    for (const auto& u : p_.uses)
+      if (u.device == d) return true;
+    broken(atom, std::string(role) + " is " + std::string(p_.devices[d].id.view()) + ", which the plan may not use");
+    return false;
+  }
+
+  /// Weights from the disk may pass through host memory.
+  bool connected(device_index from, device_index to) const {
+    const auto t = p_.topology();
+    if (t.route(from, to) != nullptr) return true;
+    const auto cpu = t.first(device_kind::cpu);
+    return p_.devices[from].kind == device_kind::disk && cpu && t.route(from, *cpu) != nullptr &&
+           t.route(*cpu, to) != nullptr;
+  }
+
+  void ties() {
+    for (std::size_t i = 0; i < p_.ties.size(); ++i) {
+      if (p_.ties[i].atom >= p_.atoms.size()) {
+        broken("plan", "a tie refers to atom number " + std::to_string(p_.ties[i].atom) + ", which does not exist");
+        continue;
+      }
+      if (p_.ties[i].size > p_.loads[p_.ties[i].atom])
+        broken(p_.atoms[p_.ties[i].atom].name, "shares a storage that is larger than the atom itself");
+      if (i > 0 && !(p_.ties[i - 1] < p_.ties[i])) broken("plan", "ties are not sorted by storage and atom");
+    }
+  }
+
+  /// Own sums, by maps instead of the strategies' prefix sums.
+  void devices() {
+    using sums = std::pmr::map<device_index, unsigned __int128>;
+    sums weights(memory_), charged(memory_), largest(memory_);
+    for (std::size_t i = 0; i < p_.atoms.size(); ++i) {
+      const auto& at = p_.placements[i];
+      weights[at.home] += p_.atoms[i].weights;
+      charged[at.home] += p_.loads[i];
+      if (at.streamed() && largest[at.execution] < p_.loads[i]) largest[at.execution] = p_.loads[i];
+    }
+    std::pmr::set<std::pair<std::uint32_t, device_index>> held(memory_);
+    for (const auto& use : p_.ties) {
+      const auto home = p_.placements[use.atom].home;
+      if (held.emplace(use.storage, home).second) continue;
+      const auto exact = use.size;
+      charged[home] -= p_.padded ? round_up(exact, tensor_alignment_of_arenas) : exact;
+      weights[home] -= exact;
+    }
+    for (const auto& u : p_.uses) {
+      const auto& d = p_.devices[u.device];
+      const auto staging = largest[u.device] * p_.staging_slots;
+      auto total = charged[u.device] + staging;
+      if (p_.padded && d.granularity > 1) total = (total + d.granularity - 1) / d.granularity * d.granularity;
+      compare(d.id.view(), "weights", u.weights, weights[u.device]);
+      compare(d.id.view(), "staging slots", u.staging, staging);
+      compare(d.id.view(), "weights, padding and staging", u.used(), total);
+      if (total > u.available())
+        violate(errc::does_not_fit, d.id.view(),
+                "holds " + std::to_string(static_cast<bytes>(total)) + " bytes, " +
+                    std::to_string(static_cast<bytes>(total) - u.available()) +
+                    " more than its budget minus reserve, " + std::to_string(u.available()),
+                static_cast<bytes>(total), u.available());
+    }
+  }
+  void compare(std::string_view device, std::string_view what, bytes stated, unsigned __int128 computed) {
+    if (stated == computed) return;
+    broken(device, "states " + std::to_string(stated) + " bytes of " + std::string(what) + ", its atoms add up to " +
+                       std::to_string(static_cast<bytes>(computed)));
+  }
+
+  const plan& p_;
+  std::pmr::memory_resource* memory_;
+  std::pmr::vector<error> found_;
+};
+
+}  // namespace
+
+std::pmr::vector<error> check(const plan& p, std::pmr::memory_resource* memory) { return checker(p, memory).run(); }
+
+}  // namespace berth

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+module;
+
+#include <cstddef>
+#include <cstdint>
+#include <memory_resource>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+module berth.plan;
+
+namespace berth::detail {
+namespace {
+
+bytes exact_home_weights(model_view m, const problem_view& problem, std::span<const placement> placements, seat_index s,
+                         std::pmr::memory_resource* memory) {
+  std::pmr::vector<bytes> weights(m.atoms.size(), memory);
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = m.atoms[i].weights;
+  problem_view exact = problem;
+  exact.loads = weights;
+  exact.ties = m.ties;
+  return home_load(exact, placements, s);
+}
+
+device_use use_of_seat(model_view m, topology_view t, const place_options& options, const problem_view& problem,
+                       std::span<const placement> placements, seat_index s, bool padded,
+                       std::pmr::memory_resource* memory) {
+  const auto& seat = problem.seats[s];
+  const auto& d = t.devices[seat.device];
+  device_use use;
+  use.device = seat.device;
+  use.budget = d.free;
+  if (const auto* cap = entry_of(options.max_memory, d.id); cap != nullptr && cap->amount < use.budget)
+    use.budget = cap->amount;
+  if (const auto* kept = entry_of(options.reserve, d.id); kept != nullptr) use.reserve = kept->amount;
+  use.weights = exact_home_weights(m, problem, placements, s, memory);
+  use.staging = staging_load(problem, placements, s);
+  bytes total = home_load(problem, placements, s) + use.staging;
+  if (padded) total = round_up(total, d.granularity);
+  use.padding = total - use.weights - use.staging;
+  return use;
+}
+
+}  // namespace
+
+result<plan> make_plan(std::string_view strategy, model_view m, topology_view t, const place_options& options,
+                       const problem_view& problem, std::span<const placement> placements, bool padded,
+                       std::pmr::memory_resource* memory) {
+  plan p(memory);
+  p.strategy = strategy;
+  p.workload = options.workload;
+  p.staging_slots = options.staging_slots;
+  p.padded = padded;
+  std::size_t characters = 0;
+  for (const auto& a : m.atoms) characters += a.name.size();
+  p.reserve_names(characters);
+  p.atoms.reserve(m.atoms.size());
+  for (auto a : m.atoms) {
+    a.name = p.keep_name(a.name);
+    p.atoms.push_back(a);
+  }
+  p.loads.assign(problem.loads.begin(), problem.loads.end());
+  p.ties.assign(m.ties.begin(), m.ties.end());
+  p.placements.reserve(placements.size());
+  for (std::size_t i = 0; i < placements.size(); ++i) {
+    const auto& o = placements[i];
+    if (o.home >= problem.seats.size() || o.execution >= problem.seats.size())
+      return fail(errc::invalid_plan, m.atoms[i].name, "the strategy left this atom without a device");
+    p.placements.push_back({problem.seats[o.home].device, problem.seats[o.execution].device});
+  }
+  p.topology_name = t.name;
+  p.devices.assign(t.devices.begin(), t.devices.end());
+  p.segments.assign(t.segments.begin(), t.segments.end());
+  p.routes.assign(t.routes.begin(), t.routes.end());
+  p.hops.assign(t.hops.begin(), t.hops.end());
+  p.uses.reserve(problem.seats.size());
+  for (seat_index s = 0; s < problem.seats.size(); ++s)
+    p.uses.push_back(use_of_seat(m, t, options, problem, placements, s, padded, memory));
+  if (const auto violations = check(p, memory); !violations.empty()) return failure{violations.front()};
+  return p;
+}
+
+}  // namespace berth::detail
