@@ -32,6 +32,7 @@ class report {
   };
   bool list_only_;
   std::string filter_;
+  std::size_t seen_ = 0;  ///< cases met, whether wanted or not
   std::map<std::string, counts, std::less<>> kinds_;
   std::map<std::string, std::size_t, std::less<>> skip_reasons_;
 };

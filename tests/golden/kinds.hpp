@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kinds of golden cases. Each is one file beside this one; main.cpp recognises cases by content and calls these.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "report.hpp"
+
+// Include this file last: what follows an import may not be included.
+import berth.formats;
+
+namespace golden {
+
+namespace json = berth::json;
+
+/// Plans and helper functions of accelerate and transformers. Keeps the module trees that cases refer to.
+class compat_cases {
+ public:
+  compat_cases();
+  ~compat_cases();
+  /// One line with `peer` and `function`; `name` names it in the report.
+  void run(const std::filesystem::path& file, const std::string& name, const json::value& line, report& out);
+
+ private:
+  struct trees;
+  std::unique_ptr<trees> trees_;
+};
+
+/// A configuration beside the module tree that the framework builds from it.
+void run_architecture_case(const std::filesystem::path& config, const std::filesystem::path& tree, report& out);
+/// `berth.conversion/1`: how a checkpoint's tensors make up the module tree.
+void run_conversion_case(const std::string& name, const json::value& document, report& out);
+/// A table of parameter counts per configuration.
+void run_param_counts(const std::filesystem::path& csv, report& out);
+/// safetensors files as hexadecimal text, good and bad ones.
+void run_safetensors_vectors(const std::filesystem::path& file, const json::value& document, report& out);
+/// A file that every reader must refuse.
+void run_malformed_file(const std::filesystem::path& file, report& out);
+
+}  // namespace golden
