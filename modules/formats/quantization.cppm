@@ -92,8 +92,7 @@ bytes encoding_overhead(const weight_format& f);
 
 /// Sizes of a tree's tensors under a quantization.
 struct quantized_tree {
-  std::vector<bytes> parameters;       ///< as tree.parameters(); tied names repeat their size
-  std::vector<bytes> buffers;          ///< as tree.buffers()
+  tensor_sizes sizes;                  ///< tied names repeat their size
   bytes total = 0;                     ///< persistent tensors, each storage once
   bytes overhead = 0;                  ///< estimated, not in `total`
   std::vector<std::string> converted;  ///< tree names of the weights that are quantized

@@ -121,11 +121,11 @@ class tree_sizer {
         }
         out.total += it->second;
       }
-      out.parameters.push_back(it->second);
+      out.sizes.parameters.push_back(it->second);
     }
     std::unordered_set<storage_id> seen;
     for (const auto& t : tree_.buffers()) {
-      out.buffers.push_back(t.size());
+      out.sizes.buffers.push_back(t.size());
       if (t.persistent && seen.insert(t.storage).second) out.total += t.size();
     }
     return out;

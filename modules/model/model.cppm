@@ -10,3 +10,5 @@ export import :workload;
 export import :precision;
 export import :chain;
 export import :derive;
+export import :cache;
+export import :layer;

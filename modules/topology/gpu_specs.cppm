@@ -117,6 +117,8 @@ inline constexpr auto gpu_specs = [] {
                4, mesh, 3},
       gpu_spec{"MI250X", "mi250x", "AMD Instinct MI250X", hip, 0x7408, 910, 65520, 1638, 191.5, 23.9, 0, 191.5, 0.5,
                0.7, pcie, 4, mesh, 8},
+      gpu_spec{"MI300A", "mi300a", "AMD Instinct MI300A", hip, 0x74a0, 940, 131056, 5300, 980, 122.6, 1961, 1961, 0.51,
+               0.8, unified, 0, mesh, 3},
       gpu_spec{"MI300X", "mi300x", "AMD Instinct MI300X", hip, 0x74a1, 942, 196592, 5300, 1307, 163.4, 2615, 2615, 0.51,
                0.8, pcie, 5, mesh, 7},
   };

@@ -42,7 +42,12 @@ class layout_builder {
       d.numa_node = g.numa_node;
       out_.add(d);
     }
-    cpu_ = out_.add(detail::cpu_of(l_.host));
+    auto cpu = detail::cpu_of(l_.host);
+    if (std::any_of(l_.gpus.begin(), l_.gpus.end(), [](const auto& g) { return g.spec.host == host_link::unified; })) {
+      cpu.memory = cpu.free = cpu.context = 0;
+      cpu.shares_memory_of = 0;
+    }
+    cpu_ = out_.add(cpu);
     disk_ = out_.add(detail::disk_of(l_.host));
   }
 
@@ -60,13 +65,14 @@ class layout_builder {
     out_.devices[disk_].memory_segment = disk_segment_;
     for (const auto& link : l_.links) links_.push_back(add_link(link.name, link.kind, link.rate));
     for (const auto& g : l_.gpus) {
-      const auto name = "nvlink " + std::string(g.id.view());
-      ports_.push_back(g.port_rate > 0 ? add_link(name, segment_kind::nvlink, g.port_rate) : detail::duplex{});
+      const auto name = "peers " + std::string(g.id.view());
+      ports_.push_back(g.port_rate > 0 ? add_link(name, g.port_kind, g.port_rate) : detail::duplex{});
     }
-    for (const auto& p : l_.peers) {
+    for (std::size_t i = 0; i < l_.peers.size(); ++i) {
+      const auto& p = l_.peers[i];
       const auto name = std::string(name_of(p.kind)) + " " + std::string(l_.gpus[p.from].id.view()) + " to " +
                         std::string(l_.gpus[p.to].id.view());
-      peers_[{p.from, p.to}] = out_.add(segment{text<48>(name), p.kind, p.rate});
+      peers_[{p.from, p.to}] = {i, out_.add(segment{text<48>(name), p.kind, p.rate})};
     }
   }
 
@@ -93,7 +99,7 @@ class layout_builder {
   path host_path(const gpu_slot& g, bool into) const {
     path p;
     for (const auto k : g.uplinks) p.push_back(into ? links_[k].in : links_[k].out);
-    p.push_back(into ? links_[g.bridge].in : links_[g.bridge].out);
+    if (g.bridge != machine_layout::no_link) p.push_back(into ? links_[g.bridge].in : links_[g.bridge].out);
     return p;
   }
 
@@ -115,8 +121,12 @@ class layout_builder {
 
   void connect_peers(std::size_t a, std::size_t b) {
     const auto from = static_cast<device_index>(a), to = static_cast<device_index>(b);
-    if (const auto p = peers_.find({a, b}); p != peers_.end())
-      return connect(from, to, peer_setup, unlimited, {p->second});
+    if (const auto found = peers_.find({a, b}); found != peers_.end()) {
+      const auto& p = l_.peers[found->second.peer];
+      path over{found->second.link};
+      if (p.through_ports) over = {ports_[a].out, found->second.link, ports_[b].in};
+      return connect(from, to, p.setup, unlimited, over);
+    }
     if (ports_[a].out != no_index && ports_[b].in != no_index)
       return connect(from, to, peer_setup, unlimited, {ports_[a].out, ports_[b].in});
     const auto &x = l_.gpus[a], &y = l_.gpus[b];
@@ -151,12 +161,12 @@ class layout_builder {
     double cap = unlimited;
     if (!below_bridge) {
       divisor = l_.bridge_divisor;
-      over.push_back(links_[x.bridge].out);
+      if (x.bridge != machine_layout::no_link) over.push_back(links_[x.bridge].out);
       if (x.socket != y.socket) {
         over.push_back(socket_link(x.socket, y.socket));
         cap = l_.socket_copy_rate;
       }
-      if (x.bridge != y.bridge) over.push_back(links_[y.bridge].in);
+      if (x.bridge != y.bridge && y.bridge != machine_layout::no_link) over.push_back(links_[y.bridge].in);
     }
     for (const auto k : y.uplinks)
       if (!shared(x.uplinks, k)) over.push_back(links_[k].in);
@@ -171,7 +181,12 @@ class layout_builder {
   device_index cpu_ = 0, disk_ = 0;
   segment_index dram_ = no_index, disk_segment_ = no_index;
   std::vector<detail::duplex> links_, ports_;
-  std::map<std::pair<std::size_t, std::size_t>, segment_index> peers_, sockets_;
+  struct pair_link {
+    std::size_t peer = 0;  ///< in the layout
+    segment_index link = no_index;
+  };
+  std::map<std::pair<std::size_t, std::size_t>, pair_link> peers_;
+  std::map<std::pair<std::size_t, std::size_t>, segment_index> sockets_;
 };
 
 failure bad_layout(const machine_layout& l, std::string_view why) {
@@ -197,7 +212,9 @@ result<topology> build(const machine_layout& layout) {
   for (const auto& l : layout.links)
     if (!(l.rate > 0)) return bad_layout(layout, "a link (" + l.name + ") has no rate");
   for (const auto& g : layout.gpus) {
-    if (g.bridge >= layout.links.size() || g.uplinks.empty()) return bad_layout(layout, "a GPU has no way to the host");
+    const bool bridged = g.bridge != machine_layout::no_link;
+    if (g.uplinks.empty() || (bridged && g.bridge >= layout.links.size()))
+      return bad_layout(layout, "a GPU has no way to the host");
     for (const auto k : g.uplinks)
       if (k >= layout.links.size() || k == g.bridge)
         return bad_layout(layout, "a GPU hangs below a link that is not there");
@@ -205,6 +222,8 @@ result<topology> build(const machine_layout& layout) {
   for (const auto& p : layout.peers)
     if (p.from >= layout.gpus.size() || p.to >= layout.gpus.size() || !(p.rate > 0))
       return bad_layout(layout, "a link between GPUs has no end or no rate");
+    else if (p.through_ports && !(layout.gpus[p.from].port_rate > 0 && layout.gpus[p.to].port_rate > 0))
+      return bad_layout(layout, "a link between GPUs crosses a port that has no rate");
   auto t = layout_builder(layout).build();
   if (auto ok = validate(t); !ok) return ok.propagate();
   return t;

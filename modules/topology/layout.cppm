@@ -24,6 +24,8 @@ inline constexpr double socket_link_copies = 3;
 
 /// The wiring of a machine as an importer understands it, from which `build` makes segments and routes.
 struct machine_layout {
+  static constexpr std::size_t no_link = static_cast<std::size_t>(-1);
+
   /// A full-duplex link that several GPUs may share: a GPU's own uplink, a switch's, a host bridge.
   struct link {
     std::string name;
@@ -35,15 +37,18 @@ struct machine_layout {
     gpu_spec spec{};
     int numa_node = -1;
     std::vector<std::size_t> uplinks;  ///< indices into `links`, from the GPU upwards, without the host bridge
-    std::size_t bridge = 0;            ///< index into `links`
+    std::size_t bridge = no_link;      ///< index into `links`; `no_link` where nothing is shared above
     std::size_t socket = 0;            ///< any number; equal ones are the same socket
-    double port_rate = 0;              ///< into an NVSwitch, bytes/s per direction; 0: no port
+    double port_rate = 0;              ///< of all its peer links together, bytes/s per direction; 0: no port
+    segment_kind port_kind = segment_kind::nvlink;
   };
   /// A direct link (NVLink or xGMI) from one GPU to another; the reverse direction is a peer of its own.
   struct peer {
     std::size_t from = 0, to = 0;  ///< indices into `gpus`
     segment_kind kind = segment_kind::nvlink;
-    double rate = 0;  ///< bytes/s, all links of the pair together
+    double rate = 0;             ///< bytes/s, all links of the pair together
+    bool through_ports = false;  ///< crosses the ports of both GPUs as well
+    double setup = peer_setup;   ///< s per bare copy
   };
 
   std::string name;

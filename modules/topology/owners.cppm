@@ -48,7 +48,8 @@ struct topology {
     hops.insert(hops.end(), over.begin(), over.end());
     routes.push_back(r);
   }
-  void sort_routes() { std::sort(routes.begin(), routes.end(), detail::route_before); }
+  /// Sorts the routes and stores their hops in the same order, so that equal machines compare equal.
+  void sort_routes();
 
   topology_view view() const { return {name.view(), devices, segments, routes, hops}; }
   operator topology_view() const { return view(); }
@@ -102,7 +103,7 @@ class static_topology {
   bool overflowed_ = false;
 };
 
-/// A run-time copy of any topology.
+/// A run-time copy of any valid topology.
 topology materialize(const topology_view& t);
 
 }  // namespace berth

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <span>
@@ -11,13 +12,12 @@
 #include <string_view>
 #include <vector>
 
+#include "kinds.hpp"
 #include "report.hpp"
 
 import berth.formats;
 
 namespace golden {
-
-void run_conversion_case(const std::string& path, const berth::json::value& document, report& r);
 
 namespace {
 
@@ -93,7 +93,8 @@ bool same(const described& expected, const described& got, const std::string& pa
 
 }  // namespace
 
-void run_conversion_case(const std::string& path, const berth::json::value& document, report& r) {
+void run_conversion_case(const std::filesystem::path& file, const berth::json::value& document, report& r) {
+  const auto path = shown(file);
   if (!r.wants(kind, path)) return;
   const auto tree = read_tree(path, document);
   const auto* saved = document.find("saved");
@@ -102,6 +103,9 @@ void run_conversion_case(const std::string& path, const berth::json::value& docu
              tree ? "no map" : tree.error().detail.view());
     return;
   }
+  const auto claimed = berth::support_table();
+  if (std::ranges::find(claimed, tree->model_type, &berth::supported_architecture::model_type) == claimed.end())
+    return r.skipped(kind, "conversion " + tree->model_type + ": not claimed");
   described expected, written, read;
   std::map<std::string, std::string, std::less<>> type_of;
   std::vector<std::vector<std::uint64_t>> shapes;

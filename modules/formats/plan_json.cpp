@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+module;
+
+#include <array>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+module berth.formats;
+
+namespace berth {
+namespace {
+
+constexpr std::array objective_names{std::string_view("latency"), std::string_view("throughput"),
+                                     std::string_view("memory")};
+
+std::string to_hex(std::uint64_t n) {
+  std::array<char, 16> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), n, 16).ptr;
+  return std::string(static_cast<std::size_t>(16 - (end - digits.data())), '0').append(digits.data(), end);
+}
+
+std::string_view mode_of(const plan& p, const atom_placement& at) {
+  if (at.streamed()) return "streamed";
+  return p.devices[at.home].kind == device_kind::cpu ? "computed_on_cpu" : "resident";
+}
+
+json::value write_model(const plan& p) {
+  json::array no_split;
+  for (const auto& c : p.no_split) no_split.emplace_back(std::string_view(c));
+  return json::object{{"id", p.model_id.view()},
+                      {"model_type", p.model_type.view()},
+                      {"naming", p.naming.view()},
+                      {"fingerprint", to_hex(p.fingerprint)},
+                      {"no_split_modules", std::move(no_split)},
+                      {"weights", total_weights(p.model())}};
+}
+
+json::value write_atoms(const plan& p) {
+  json::array out;
+  for (std::size_t i = 0; i < p.atoms.size(); ++i) {
+    const auto& a = p.atoms[i];
+    const auto& at = p.placements[i];
+    out.push_back(json::object{{"name", a.name},
+                               {"kind", name_of(a.kind)},
+                               {"weights", a.weights},
+                               {"padding", a.padding},
+                               {"home", p.devices[at.home].id.view()},
+                               {"execution", p.devices[at.execution].id.view()},
+                               {"mode", mode_of(p, at)}});
+  }
+  return out;
+}
+
+json::value write_uses(const plan& p) {
+  json::array out;
+  for (const auto& u : p.uses)
+    out.push_back(json::object{{"id", p.devices[u.device].id.view()},
+                               {"budget", u.budget},
+                               {"reserve", u.reserve},
+                               {"weights", u.weights},
+                               {"padding", u.padding},
+                               {"staging", u.staging},
+                               {"free", u.used() > u.available() ? bytes{0} : u.free()}});
+  return out;
+}
+
+}  // namespace
+
+json::value write_plan(const plan& p) {
+  json::array ties, warnings;
+  for (const auto& t : p.ties)
+    ties.push_back(
+        json::object{{"storage", std::uint64_t{t.storage}}, {"atom", std::uint64_t{t.atom}}, {"size", t.size}});
+  for (const auto& w : p.warnings) warnings.emplace_back(w.view());
+  const auto& w = p.workload;
+  return json::object{{"format", "berth.plan/1"},
+                      {"strategy", p.strategy.view()},
+                      {"model", write_model(p)},
+                      {"workload", json::object{{"context", w.context},
+                                                {"batch", w.batch},
+                                                {"prompt", w.prompt},
+                                                {"generate", w.generate},
+                                                {"objective", objective_names[static_cast<std::size_t>(w.objective)]}}},
+                      {"staging_slots", std::uint64_t{p.staging_slots}},
+                      {"padded", p.padded},
+                      {"devices", write_uses(p)},
+                      {"device_map", write_device_map(device_map_of(p))},
+                      {"warnings", std::move(warnings)},
+                      {"atoms", write_atoms(p)},
+                      {"ties", std::move(ties)},
+                      {"topology", write_topology_json(p.topology())}};
+}
+
+namespace {
+
+/// Reads the members of one plan document; the first problem is kept.
+class plan_reader {
+ public:
+  plan_reader(const json::value& document, std::string_view what) : document_(document), what_(what) {}
+
+  result<plan_document> run() {
+    if (auto f = check_format()) return *f;
+    const auto* topology = document_.find("topology");
+    if (topology == nullptr) return fail(errc::malformed, what_, "\"topology\" is missing");
+    auto read = read_topology_json(*topology, what_);
+    if (!read) return read.propagate();
+    take_topology(read->topology);
+    for (auto& n : read->notes) out_.notes.push_back(n);
+    header();
+    atoms();
+    ties();
+    uses();
+    if (problem_) return *problem_;
+    note_unknown();
+    return std::move(out_);
+  }
+
+ private:
+  std::optional<failure> check_format() const {
+    const auto* format = document_.find("format");
+    const auto* name = format == nullptr ? nullptr : format->if_string();
+    if (name == nullptr) return fail(errc::unknown_format, what_, "not a berth document: \"format\" is missing");
+    if (*name == "berth.plan/1") return std::nullopt;
+    if (name->substr(0, 11) == "berth.plan/")
+      return fail(errc::unknown_format, what_,
+                  text<128>("written by a newer berth: ").append(*name).append("; this one reads berth.plan/1"));
+    return fail(errc::unknown_format, what_, text<128>("not a plan but ").append(*name));
+  }
+
+  void refuse(const std::string& path, std::string_view why) {
+    if (!problem_) problem_ = fail(errc::malformed, what_, std::string(path).append(" ").append(why));
+  }
+  std::uint64_t size(const json::value& object, std::string_view key, const std::string& path) {
+    const auto* v = object.find(key);
+    const auto n = v == nullptr ? std::nullopt : v->to_uint64();
+    if (!n || *n > max_bytes) {
+      refuse(path + "." + std::string(key), "is missing or not a whole number from 0 to 2^63 - 1");
+      return 0;
+    }
+    return *n;
+  }
+  std::uint32_t small(const json::value& object, std::string_view key, const std::string& path) {
+    const auto n = size(object, key, path);
+    if (n > 0xffffffffu) refuse(path + "." + std::string(key), "is out of range");
+    return static_cast<std::uint32_t>(n);
+  }
+  std::string_view string(const json::value& object, std::string_view key, const std::string& path) {
+    const auto* v = object.find(key);
+    if (v == nullptr || v->if_string() == nullptr) {
+      refuse(path + "." + std::string(key), "is missing or not a string");
+      return {};
+    }
+    return *v->if_string();
+  }
+  const json::array& list(std::string_view key) {
+    const auto* v = document_.find(key);
+    if (v == nullptr || v->if_array() == nullptr) {
+      refuse(std::string(key), "is missing or not a list");
+      return empty_;
+    }
+    return *v->if_array();
+  }
+
+  void take_topology(const berth::topology& t) {
+    auto& p = out_.plan;
+    p.topology_name = t.name;
+    p.devices.assign(t.devices.begin(), t.devices.end());
+    p.segments.assign(t.segments.begin(), t.segments.end());
+    p.routes.assign(t.routes.begin(), t.routes.end());
+    p.hops.assign(t.hops.begin(), t.hops.end());
+    for (std::size_t i = 0; i < p.devices.size(); ++i)
+      index_.emplace(std::string(p.devices[i].id.view()), static_cast<device_index>(i));
+  }
+
+  void header() {
+    auto& p = out_.plan;
+    p.strategy = string(document_, "strategy", "plan");
+    p.staging_slots = small(document_, "staging_slots", "plan");
+    const auto* padded = document_.find("padded");
+    if (padded == nullptr || padded->if_bool() == nullptr)
+      refuse("padded", "is missing or not true or false");
+    else
+      p.padded = *padded->if_bool();
+    if (const auto* m = document_.find("model")) {
+      p.model_id = string(*m, "id", "model");
+      p.model_type = string(*m, "model_type", "model");
+      p.naming = string(*m, "naming", "model");
+      const auto hex = string(*m, "fingerprint", "model");
+      const auto [end, status] = std::from_chars(hex.data(), hex.data() + hex.size(), p.fingerprint, 16);
+      if (status != std::errc{} || end != hex.data() + hex.size())
+        refuse("model.fingerprint", "is not a hexadecimal number");
+      if (const auto* classes = m->find("no_split_modules"); classes != nullptr && classes->if_array() != nullptr)
+        for (const auto& c : *classes->if_array())
+          if (c.if_string() != nullptr) p.no_split.emplace_back(*c.if_string());
+    } else {
+      refuse("model", "is missing");
+    }
+    for (const auto& w : list("warnings"))
+      if (w.if_string() != nullptr) p.warnings.emplace_back(std::string_view(*w.if_string()));
+    workload();
+  }
+
+  void workload() {
+    const auto* w = document_.find("workload");
+    if (w == nullptr) return refuse("workload", "is missing");
+    auto& out = out_.plan.workload;
+    out.context = size(*w, "context", "workload");
+    out.batch = size(*w, "batch", "workload");
+    out.prompt = size(*w, "prompt", "workload");
+    out.generate = size(*w, "generate", "workload");
+    const auto name = string(*w, "objective", "workload");
+    for (std::size_t i = 0; i < objective_names.size(); ++i)
+      if (objective_names[i] == name) {
+        out.objective = static_cast<objective>(i);
+        return;
+      }
+    refuse("workload.objective", "is not latency, throughput or memory");
+  }
+
+  device_index device(const json::value& object, std::string_view key, const std::string& path) {
+    const auto id = string(object, key, path);
+    const auto it = index_.find(std::string(id));
+    if (it != index_.end()) return it->second;
+    refuse(path + "." + std::string(key),
+           std::string("names the device \"").append(id).append("\", which the plan's topology does not have"));
+    return no_index;
+  }
+
+  void atoms() {
+    auto& p = out_.plan;
+    const auto& items = list("atoms");
+    std::size_t characters = 0;
+    for (const auto& a : items)
+      if (const auto* n = a.find("name"); n != nullptr && n->if_string() != nullptr)
+        characters += n->if_string()->size();
+    p.reserve_names(characters);
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      const auto path = "atoms[" + std::to_string(i) + "]";
+      const auto& a = items[i];
+      atom out;
+      out.name = p.keep_name(string(a, "name", path));
+      out.kind = kind(string(a, "kind", path), path);
+      out.weights = size(a, "weights", path);
+      out.padding = size(a, "padding", path);
+      if (!checked_add(out.weights, out.padding)) refuse(path, "is larger than 2^63 bytes");
+      p.atoms.push_back(out);
+      p.loads.push_back(p.padded ? out.weights + out.padding : out.weights);
+      p.placements.push_back({device(a, "home", path), device(a, "execution", path)});
+    }
+  }
+  atom_kind kind(std::string_view name, const std::string& path) {
+    for (std::uint8_t k = 0; k <= static_cast<std::uint8_t>(atom_kind::other); ++k)
+      if (name_of(static_cast<atom_kind>(k)) == name) return static_cast<atom_kind>(k);
+    refuse(path + ".kind", "is not a kind of atom");
+    return atom_kind::other;
+  }
+
+  void ties() {
+    const auto& items = list("ties");
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      const auto path = "ties[" + std::to_string(i) + "]";
+      out_.plan.ties.push_back(
+          {small(items[i], "storage", path), small(items[i], "atom", path), size(items[i], "size", path)});
+    }
+  }
+
+  void uses() {
+    const auto& items = list("devices");
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      const auto path = "devices[" + std::to_string(i) + "]";
+      device_use u;
+      u.device = device(items[i], "id", path);
+      u.budget = size(items[i], "budget", path);
+      u.reserve = size(items[i], "reserve", path);
+      u.weights = size(items[i], "weights", path);
+      u.padding = size(items[i], "padding", path);
+      u.staging = size(items[i], "staging", path);
+      const auto half = checked_add(u.weights, u.padding);
+      if (!half || !checked_add(*half, u.staging)) refuse(path, "adds up to more than 2^63 bytes");
+      out_.plan.uses.push_back(u);
+    }
+  }
+
+  /// Members of a newer minor version are kept from being misread by saying that they are not read.
+  void note_unknown() {
+    constexpr std::array known{"format",  "strategy",   "model",    "workload", "staging_slots", "padded",
+                               "devices", "device_map", "warnings", "atoms",    "ties",          "topology"};
+    for (const auto& m : *document_.if_object()) {
+      bool found = false;
+      for (const std::string_view k : known) found = found || k == m.key;
+      if (!found) out_.notes.push_back("the member \"" + m.key + "\" is not known to this version and was not read");
+    }
+  }
+
+  const json::value& document_;
+  std::string_view what_;
+  plan_document out_;
+  std::optional<failure> problem_;
+  std::unordered_map<std::string, device_index> index_;
+  json::array empty_;
+};
+
+}  // namespace
+
+result<plan_document> read_plan(const json::value& document, std::string_view what) {
+  return plan_reader(document, what).run();
+}
+
+}  // namespace berth

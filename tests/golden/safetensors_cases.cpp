@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Byte vectors of whole safetensors files with the name of the rule that each breaks, or "ok".
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kinds.hpp"
+#include "report.hpp"
+
+import berth.formats;
+
+namespace golden {
+
+namespace {
+
+constexpr std::string_view kind = "safetensors";
+
+std::optional<std::vector<std::byte>> from_hex(std::string_view hex) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+  std::vector<std::byte> out;
+  if (hex.size() % 2 != 0) return std::nullopt;
+  for (std::size_t i = 0; i < hex.size(); i += 2) {
+    const int high = digit(hex[i]), low = digit(hex[i + 1]);
+    if (high < 0 || low < 0) return std::nullopt;
+    out.push_back(static_cast<std::byte>(high * 16 + low));
+  }
+  return out;
+}
+
+const std::string* text_of(const berth::json::value& v, std::string_view key) {
+  const auto* m = v.find(key);
+  return m == nullptr ? nullptr : m->if_string();
+}
+
+/// "ok", or the name of the broken rule.
+std::string outcome(std::span<const std::byte> file, std::string_view what) {
+  const auto header = berth::read_safetensors(file, file.size(), what);
+  if (header) return "ok";
+  const auto fault = berth::fault_of(header.error());
+  return fault ? std::string(berth::name_of(*fault)) : std::string(header.error().detail.view());
+}
+
+void run_vector(const std::string& path, std::size_t number, const berth::json::value& v, report& r) {
+  const auto* test = text_of(v, "test");
+  const auto* expect = text_of(v, "expect");
+  const auto* hex = text_of(v, "hex");
+  const auto* sub = v.find("case");
+  auto name = path + "#" + (test != nullptr ? *test : std::to_string(number));
+  if (sub != nullptr && sub->to_int64()) name += "/" + std::to_string(*sub->to_int64());
+  if (!r.wants(kind, name)) return;
+  const auto file = hex != nullptr ? from_hex(*hex) : std::nullopt;
+  if (!file || expect == nullptr) {
+    r.failed(kind, name, "hex", "bytes in hexadecimal and \"expect\"", "an unreadable vector");
+    return;
+  }
+  const auto* length = v.find("length");
+  if (length != nullptr && length->to_uint64() != file->size()) {
+    r.failed(kind, name, "length", berth::json::write(*length), std::to_string(file->size()));
+    return;
+  }
+  // "README: disallowed (...)": the format forbids duplicate keys, the official reader keeps the last.
+  const std::string want = expect->starts_with("README: disallowed") ? "DuplicateKey" : *expect;
+  const auto got = outcome(*file, name);
+  if (got == want)
+    r.passed(kind);
+  else
+    r.failed(kind, name, "expect", want, got);
+}
+
+}  // namespace
+
+void run_safetensors_vectors(const std::filesystem::path& file, const berth::json::value& document, report& r) {
+  const auto path = shown(file);
+  const auto* vectors = document.find("vectors");
+  if (vectors == nullptr || vectors->if_array() == nullptr) {
+    r.failed(kind, path, "vectors", "a list", "none");
+    return;
+  }
+  for (std::size_t i = 0; i < vectors->if_array()->size(); ++i) run_vector(path, i, (*vectors->if_array())[i], r);
+}
+
+}  // namespace golden
