@@ -111,6 +111,8 @@ node_table::node_table(const module_tree& tree)
   }
 }
 
+node_table::~node_table() = default;
+
 std::string_view node_table::name(node n) const {
   if (n < modules_end_) return tree_->modules()[n].name;
   if (n < parameters_end_) return tree_->parameters()[n - modules_end_].name;

@@ -38,6 +38,9 @@ using node_list = std::vector<node>;
 class node_table {
  public:
   explicit node_table(const module_tree& tree);
+  ~node_table();
+  node_table(const node_table&) = delete;
+  node_table& operator=(const node_table&) = delete;
 
   const module_tree& tree() const { return *tree_; }
   std::size_t size() const { return buffers_end_ + extra_.size(); }

@@ -3,29 +3,25 @@
 #pragma once
 
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <string>
 
 #include "report.hpp"
 
+// Include this file last: what follows an import may not be included.
 import berth.formats;
 
 namespace golden {
 
 namespace json = berth::json;
 
-/// "file#id" or "file", as cases are named in reports. Files are shown relative to the walked folder.
-std::string shown(const std::filesystem::path& file);
-std::string shown(const std::filesystem::path& file, std::string_view id);
-
 /// Plans and helper functions of accelerate and transformers. Keeps the module trees that cases refer to.
 class compat_cases {
  public:
   compat_cases();
   ~compat_cases();
-  /// One line with `peer` and `function`.
-  void run(const std::filesystem::path& file, const json::value& line, report& out);
+  /// One line with `peer` and `function`; `name` names it in the report.
+  void run(const std::filesystem::path& file, const std::string& name, const json::value& line, report& out);
 
  private:
   struct trees;
@@ -35,7 +31,7 @@ class compat_cases {
 /// A configuration beside the module tree that the framework builds from it.
 void run_architecture_case(const std::filesystem::path& config, const std::filesystem::path& tree, report& out);
 /// `berth.conversion/1`: how a checkpoint's tensors make up the module tree.
-void run_conversion_case(const std::filesystem::path& file, const json::value& document, report& out);
+void run_conversion_case(const std::string& name, const json::value& document, report& out);
 /// A table of parameter counts per configuration.
 void run_param_counts(const std::filesystem::path& csv, report& out);
 /// safetensors files as hexadecimal text, good and bad ones.

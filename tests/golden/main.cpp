@@ -23,11 +23,9 @@ namespace fs = std::filesystem;
 namespace golden {
 namespace {
 
-fs::path walked;  // NOLINT: set once in main, read when names are shown
-
 /// Formats of instances that a planner or simulator still to come will run.
-constexpr std::array<std::string_view, 7> planned_instances{"berth.chain/1",   "berth.balance/1", "berth.residency/1",
-                                                            "berth.stream/1",  "berth.flows/1",   "berth.engine/1",
+constexpr std::array<std::string_view, 7> planned_instances{"berth.chain/1",  "berth.balance/1", "berth.residency/1",
+                                                            "berth.stream/1", "berth.flows/1",   "berth.engine/1",
                                                             "berth.machine/1"};
 /// Formats that are not cases by themselves.
 constexpr std::array<std::string_view, 6> plain_documents{"berth.module_tree/1", "berth.topology/1", "berth.plan/1",
@@ -62,11 +60,12 @@ void unreadable(const std::string& name, std::string_view expected, std::string_
 /// Everything that is known about the folder while it is walked.
 class walk {
  public:
-  explicit walk(report& out) : out_(out) {}
+  walk(const fs::path& folder, report& out) : folder_(folder), out_(out) {}
 
   void visit(const fs::path& file) {
-    const auto relative = file.lexically_relative(walked);
-    if (std::find(relative.begin(), relative.end(), "malformed") != relative.end()) return run_malformed_file(file, out_);
+    const auto relative = file.lexically_relative(folder_);
+    if (std::find(relative.begin(), relative.end(), "malformed") != relative.end())
+      return run_malformed_file(file, out_);
     const auto extension = file.extension();
     if (extension == ".jsonl") return lines(file);
     if (extension == ".csv") return table(file);
@@ -97,7 +96,7 @@ class walk {
 
   void line(const fs::path& file, const std::string& name, const json::value& line) {
     const auto id = string_member(line, "id");
-    if (line.find("peer") && line.find("function")) return compat_.run(file, line, out_);
+    if (line.find("peer") && line.find("function")) return compat_.run(file, shown(file, id), line, out_);
     if (const auto* instance = line.find("instance")) {
       const auto format = string_member(*instance, "format");
       if (among(planned_instances, format)) return skip(format, shown(file, id), out_);
@@ -128,7 +127,7 @@ class walk {
     const auto parsed = json::parse(*text, shown(file));
     if (!parsed) return unreadable(shown(file), "JSON", parsed.error().detail.view(), out_);
     const auto format = string_member(*parsed, "format");
-    if (format == "berth.conversion/1") return run_conversion_case(file, *parsed, out_);
+    if (format == "berth.conversion/1") return run_conversion_case(shown(file), *parsed, out_);
     if (format == "berth.int8_vectors/1") {
       const auto* list = parsed->find("vectors");
       if (list == nullptr || !list->if_array()) return unreadable(shown(file), "\"vectors\"", "none", out_);
@@ -140,6 +139,11 @@ class walk {
       unreadable(shown(file), "a known format", format, out_);
   }
 
+  /// "file" or "file#id", relative to the folder.
+  std::string shown(const fs::path& file) const { return file.lexically_relative(folder_).generic_string(); }
+  std::string shown(const fs::path& file, std::string_view id) const { return shown(file).append("#").append(id); }
+
+  const fs::path& folder_;
   report& out_;
   compat_cases compat_;
 };
@@ -195,17 +199,13 @@ int run(const std::vector<std::string>& args) {
     return 2;
   }
   std::sort(files.begin(), files.end());
-  walked = *folder;
   report out(o.list, o.filter);
-  walk w(out);
+  walk w(*folder, out);
   for (const auto& file : files) w.visit(file);
   return out.finish();
 }
 
 }  // namespace
-
-std::string shown(const fs::path& file) { return file.lexically_relative(walked).generic_string(); }
-std::string shown(const fs::path& file, std::string_view id) { return shown(file).append("#").append(id); }
 
 }  // namespace golden
 

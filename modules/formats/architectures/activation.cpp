@@ -44,6 +44,10 @@ inline constexpr std::array<std::pair<std::string_view, std::string_view>, 22> a
 }  // namespace
 
 std::optional<std::string_view> activation_class(std::string_view name) {
+  // T5 writes the shape of its MLP and the activation into one word, and means gelu_new by "gated-gelu".
+  constexpr std::string_view gated = "gated-";
+  if (name == "gated-gelu") name = "gelu_new";
+  if (name.substr(0, gated.size()) == gated) name.remove_prefix(gated.size());
   const auto* found =
       std::find_if(activations.begin(), activations.end(), [&](const auto& a) { return a.first == name; });
   if (found == activations.end()) return std::nullopt;

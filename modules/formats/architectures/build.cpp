@@ -29,6 +29,17 @@ std::string_view string_at(const json::value& v, std::string_view key) {
   return m != nullptr && m->if_string() ? std::string_view(*m->if_string()) : std::string_view{};
 }
 
+/// The schema of llm-analysis names Hugging Face model types but has keys of its own.
+bool is_llm_analysis(const json::value& config) {
+  return config.find("hidden_dim") != nullptr && config.find("ffn_embed_dim") != nullptr;
+}
+
+/// The first LLaVA releases wrote the language model's keys at the top, under the model type of today's LLaVA.
+std::string_view entry_type(const json::value& config, std::string_view model_type) {
+  const bool flat = config.find("mm_vision_tower") != nullptr && config.find("text_config") == nullptr;
+  return model_type == "llava" && flat ? "llava_llama" : model_type;
+}
+
 /// Documents that look like a model's description but are another tool's schema.
 failure not_a_config(const json::value& config, std::string_view what) {
   const auto all = [&](std::initializer_list<std::string_view> keys) {
@@ -37,7 +48,7 @@ failure not_a_config(const json::value& config, std::string_view what) {
   std::string_view reason = "it has no \"model_type\"; berth reads config.json files as transformers writes them";
   if (!config.if_object())
     reason = "a model's config is a JSON object";
-  else if (all({"hidden_dim", "ffn_embed_dim"}))
+  else if (is_llm_analysis(config))
     reason = "this is llm-analysis' own schema; give the model's config.json (with \"model_type\") instead";
   else if (all({"dim", "inter_dim"}))
     reason = "this is a configuration of DeepSeek's inference code; give the Hugging Face config.json instead";
@@ -87,9 +98,9 @@ struct head_choice {
 
 head_choice choose_head(const scope& s, std::string_view wanted) {
   const auto heads = s.entry().heads;
-  if (heads.empty() || wanted == base_class(s)) return {nullptr, heads.empty() || !wanted.empty()};
   for (const auto& h : heads)
     if (with_prefix(s, h.class_name) == wanted) return {&h, true};
+  if (heads.empty() || wanted == base_class(s)) return {nullptr, wanted.empty() || wanted == base_class(s)};
   return {&heads.front(), wanted.empty()};
 }
 
@@ -133,6 +144,22 @@ void read_facts(scope& s, architecture& a) {
   a.max_context = s.count_or("max_context", 0, limit);
 }
 
+void add_notes(scope& s, architecture& a) {
+  if (s.source_of("hidden") == "default" && s.source_of("layers") == "default")
+    a.notes.emplace_back(
+        "the config states neither the hidden size nor the number of layers; the family's defaults hold");
+  for (const std::string_view key : {"num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules"}) {
+    const auto* v = s.config().find(key);
+    const auto n = v != nullptr ? v->to_uint64().value_or(0) : 0;
+    if (n > 0)
+      a.notes.push_back(std::string("the checkpoint may hold ")
+                            .append(std::to_string(n))
+                            .append(" layers for multi-token prediction (\"")
+                            .append(key)
+                            .append("\"), which the model does not build"));
+  }
+}
+
 /// Emits the model into a builder; facts of the blocks land in `a`.
 result<module_tree> build_tree(scope& s, const head_choice& choice, dtype load, architecture& a) {
   const auto* h = choice.chosen;
@@ -163,8 +190,8 @@ result<module_tree> build_tree(scope& s, const head_choice& choice, dtype load, 
 }  // namespace
 
 result<architecture> build_architecture(const json::value& config, const architecture_options& options) {
-  const auto type = string_at(config, "model_type");
-  if (type.empty()) return not_a_config(config, options.what);
+  const auto type = entry_type(config, string_at(config, "model_type"));
+  if (type.empty() || is_llm_analysis(config)) return not_a_config(config, options.what);
   const auto* entry = find_family(type);
   if (entry == nullptr)
     return fail(errc::unknown_architecture, type,
@@ -175,7 +202,7 @@ result<architecture> build_architecture(const json::value& config, const archite
   scope s(config, *entry, options.what);
   architecture a;
   a.model_type = std::string(canonical_type(*entry));
-  a.how = entry->how;
+  a.how = claim_for(*entry, type);
   a.dtype_source = load->source;
   const auto wanted = wanted_class(config);
   const auto choice = choose_head(s, wanted);
@@ -185,6 +212,11 @@ result<architecture> build_architecture(const json::value& config, const archite
                           .append("; the config names ")
                           .append(wanted));
   read_facts(s, a);
+  add_notes(s, a);
+  if (config.find("text_config") != nullptr && !s.defines("text") && s.source_of("hidden") == "default")
+    return fail(
+        errc::unknown_architecture, type,
+        "this model type is a language model, but the config nests one in \"text_config\"; the whole has no entry");
   if (auto problem = s.problem()) return failure{*problem};
   auto tree = build_tree(s, choice, load->type, a);
   if (!tree) return tree.propagate();

@@ -17,8 +17,9 @@ inline constexpr std::string_view layer = "$DecoderLayer";
 
 inline constexpr std::array<part, 1> head_norm_parts{{{"attention", "use attention_head_norms"}}};
 
-inline constexpr std::array<part, 1> gemma_parts{{
+inline constexpr std::array<part, 2> gemma_parts{{
     {"embedding", "$TextScaledWordEmbedding:Embedding(vocab, hidden) ~embed_scale[]"},
+    {"activation", "@hidden_act:gelu_pytorch_tanh"},
 }};
 inline constexpr std::string_view gemma2_layer = R"(
   self_attn $Attention
@@ -29,21 +30,15 @@ inline constexpr std::string_view gemma2_layer = R"(
   pre_feedforward_layernorm {norm}
   post_feedforward_layernorm {norm}
 )";
-inline constexpr std::string_view gemma2_mlp = R"(
-  gate_proj Linear(hidden, width, mlp_bias)
-  up_proj Linear(hidden, width, mlp_bias)
-  down_proj Linear(width, hidden, mlp_bias)
-  act_fn @hidden_activation:gelu_pytorch_tanh
-)";
 inline constexpr std::array<part, 3> gemma2_parts{{
     {"embedding", "$TextScaledWordEmbedding:Embedding(vocab, hidden) ~embed_scale[]"},
     {"layer", gemma2_layer},
-    {"gated_mlp", gemma2_mlp},
+    {"activation", "@hidden_activation:gelu_pytorch_tanh"},
 }};
 inline constexpr std::array<part, 8> gemma3_parts{{
     {"embedding", "$TextScaledWordEmbedding:Embedding(vocab, hidden) ~embed_scale[]"},
     {"layer", gemma2_layer},
-    {"gated_mlp", gemma2_mlp},
+    {"activation", "@hidden_activation:gelu_pytorch_tanh"},
     {"attention", "use attention_head_norms"},
     {"model", R"(
       $TextModel
@@ -172,7 +167,7 @@ inline constexpr std::array<part, 3> cohere_parts{{
     )"},
 }};
 
-inline constexpr std::array<family, 15> families{{
+inline constexpr std::array<family, 16> families{{
     {"llama", exactness::exact, "Llama", layer, "", "use decoder_values", {}, decoder_heads},
     {"mistral",
      exactness::exact,
@@ -350,6 +345,25 @@ inline constexpr std::array<family, 15> families{{
       mlp_bias := 0
     )",
      cohere_parts, decoder_heads},
+    {"ministral3",
+     exactness::exact,
+     "Ministral3",
+     layer,
+     "",
+     R"(
+      use decoder_values
+      vocab = vocab_size : 131072
+      layers = num_hidden_layers : 34
+      kv_heads = num_key_value_heads : 8 : heads
+      head_dim = head_dim : 128 : hidden / heads
+      ffn = intermediate_size : 14336
+      max_context = max_position_embeddings : 262144
+      attention_bias := 0
+      mlp_bias := 0
+      window = sliding_window : 0
+    )",
+     {},
+     decoder_heads},
 }};
 
 }  // namespace

@@ -22,7 +22,7 @@ import :architecture_entry;
 namespace berth::architectures {
 namespace {
 
-inline constexpr std::uint64_t max_modules = 2'000'000;
+inline constexpr std::uint64_t max_modules = 500'000;
 inline constexpr std::uint64_t max_layer_fact = std::uint64_t{1} << 30;
 
 /// Tensors of torch's layers. A letter of a shape is an argument: "a" the first, "b" the second ...; a bias exists
@@ -95,21 +95,29 @@ class emitter {
     return tokens;
   }
 
-  void include(std::span<const std::string_view> tokens, std::size_t argument = 2) {
-    if (argument < tokens.size()) {
-      const auto equals = tokens[argument].find('=');
-      const auto value = scope_.number(tokens[argument].substr(equals + 1));
-      const scope::binding bound(scope_, tokens[argument].substr(0, equals), value);
-      return include(tokens, argument + 1);
-    }
+  /// "use part" or, for a head that is the base model with other arguments, "use <self>".
+  void include(std::span<const std::string_view> tokens) {
+    if (tokens[1] == "<self>") return with_arguments(scope_, tokens, 2, [&] { emit_base(scope_, out_); });
     const auto text = find_part(scope_.entry(), tokens[1]);
     if (!text) {
       scope_.note(errc::invalid_argument, scope_.entry().types,
                   std::string("the entry uses an unknown part ").append(tokens[1]));
       return;
     }
-    const auto all = lines_of(*text);
-    lines(all);
+    with_arguments(scope_, tokens, 2, [&] {
+      const auto all = lines_of(*text);
+      lines(all);
+    });
+  }
+
+  /// Runs `body` with the arguments "name=expression" from tokens[at] on bound in `inner`.
+  template <class Body>
+  void with_arguments(scope& inner, std::span<const std::string_view> tokens, std::size_t at, const Body& body) {
+    if (at >= tokens.size()) return body();
+    const auto equals = tokens[at].find('=');
+    const auto value = scope_.number(tokens[at].substr(equals + 1));
+    const scope::binding bound(inner, tokens[at].substr(0, equals), value);
+    with_arguments(inner, tokens, at + 1, body);
   }
 
   void module(const std::string& name, std::span<const std::string_view> tokens, std::span<const line> children) {
@@ -119,11 +127,11 @@ class emitter {
     for (; at < tokens.size() && (tokens[at] == "block" || tokens[at] == "tied"); ++at)
       (tokens[at] == "block" ? block : tied) = true;
     if (++out_.modules > max_modules) {
-      scope_.note(errc::capacity, scope_.entry().types, "the config describes more than two million modules");
+      scope_.note(errc::capacity, scope_.entry().types, "the config describes more than 500,000 modules");
       return;
     }
     const auto token = tokens[at];
-    if (token[0] == '<') return nested(name, token);
+    if (token[0] == '<') return nested(name, tokens, at);
     out_.builder->enter(name, class_of(token));
     if (block) describe();
     if (tied) out_.tied_modules.emplace_back(out_.builder->current());
@@ -132,14 +140,16 @@ class emitter {
     out_.builder->leave();
   }
 
-  /// "<self>" is the base model of this entry, "<name>" that of a nested configuration.
-  void nested(const std::string& name, std::string_view token) {
-    const auto which = token.substr(1, token.size() - 2);
+  /// "<self>" is the base model of this entry, "<name>" that of a nested configuration; arguments may follow.
+  void nested(const std::string& name, std::span<const std::string_view> tokens, std::size_t at) {
+    const auto which = tokens[at].substr(1, tokens[at].size() - 2);
     scope* inner = which == "self" ? &scope_ : scope_.nested(which);
     if (inner == nullptr) return;
-    out_.builder->enter(name, base_class(*inner));
-    emit_base(*inner, out_);
-    out_.builder->leave();
+    with_arguments(*inner, tokens, at + 1, [&] {
+      out_.builder->enter(name, base_class(*inner));
+      emit_base(*inner, out_);
+      out_.builder->leave();
+    });
   }
 
   std::string class_of(std::string_view token) {
@@ -149,6 +159,12 @@ class emitter {
       scope_.note(errc::unsupported, word,
                   "the config asks for an activation that no entry of the activation table names");
       return {};
+    }
+    // "A?condition:B" is one of two classes.
+    if (const auto q = token.find('?'); q != std::string_view::npos) {
+      const auto colon = token.rfind(':');
+      const bool first = scope_.number(token.substr(q + 1, colon - q - 1)) != 0;
+      return with_prefix(scope_, first ? token.substr(0, q) : token.substr(colon + 1));
     }
     return with_prefix(scope_, token.substr(0, token.find_first_of(":(")));
   }

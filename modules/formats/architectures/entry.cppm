@@ -37,7 +37,9 @@ struct head {
 };
 
 struct family {
-  std::string_view types;  ///< model types, separated by spaces; the first is the canonical one
+  /// Model types, separated by spaces; the first is the canonical one. A type that ends in "*" is built like the
+  /// others but claimed by parameter count only.
+  std::string_view types;
   exactness how = exactness::exact;
   std::string_view prefix;        ///< of class names
   std::string_view no_split;      ///< classes, separated by spaces
@@ -67,6 +69,8 @@ std::span<const family> counted_families();
 
 const family* find_family(std::string_view model_type);
 std::string_view canonical_type(const family& f);
+/// How far the entry may be trusted for `model_type`, one of its types.
+exactness claim_for(const family& f, std::string_view model_type);
 /// The text of a part: the family's own, else the shared one; nothing if neither has it.
 std::optional<std::string_view> find_part(const family& f, std::string_view name);
 

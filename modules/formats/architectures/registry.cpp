@@ -24,7 +24,7 @@ std::array<std::span<const family>, 8> all_families() {
 }
 
 /// The decoder that Llama made common; families override parts of it. Meaning of the names: docs/architectures.md.
-inline constexpr std::array<part, 14> shared_parts{{
+inline constexpr std::array<part, 16> shared_parts{{
     {"decoder_values", R"(
       vocab = vocab_size : 32000
       hidden = hidden_size : 4096
@@ -39,10 +39,13 @@ inline constexpr std::array<part, 14> shared_parts{{
       mlp_bias = mlp_bias : 0
       qkv_bias := attention_bias
       o_bias := attention_bias
-      head_bias := 0
+      use head_values
       partial = rope.partial_rotary_factor|partial_rotary_factor : 1
       plain_rope := is(rope.rope_type|rope.type:default, default)
       rotary_dim := if(plain_rope, head_dim, int(head_dim * partial))
+    )"},
+    {"head_values", R"(
+      head_bias := 0
       labels = num_labels : 2
       classes := if(has(id2label), len(id2label), labels)
     )"},
@@ -67,6 +70,7 @@ inline constexpr std::array<part, 14> shared_parts{{
     )"},
     {"embedding", "Embedding(vocab, hidden)"},
     {"norm", "$RMSNorm:Scale(hidden)"},
+    {"activation", "@hidden_act:silu"},
     {"layer", R"(
       self_attn $Attention
         use attention
@@ -96,16 +100,22 @@ inline constexpr std::array<part, 14> shared_parts{{
       gate_proj Linear(hidden, width, mlp_bias)
       up_proj Linear(hidden, width, mlp_bias)
       down_proj Linear(width, hidden, mlp_bias)
-      act_fn @hidden_act:silu
+      act_fn {activation}
     )"},
     {"experts", R"(
       experts $Experts gate_up_proj[experts,2*expert_width,hidden] down_proj[experts,hidden,expert_width]
-        act_fn @hidden_act:silu
+        act_fn {activation}
     )"},
     {"rope", R"(
       rotary_emb $RotaryEmbedding ~inv_freq[(rotary_dim+1)/2]:float32 ~original_inv_freq[(rotary_dim+1)/2]:float32
     )"},
 }};
+
+/// A type without the mark of a weaker claim.
+std::string_view plain(std::string_view type) {
+  if (type.back() == '*') type.remove_suffix(1);
+  return type;
+}
 
 }  // namespace
 
@@ -113,8 +123,14 @@ const family* find_family(std::string_view model_type) {
   for (const auto& list : all_families())
     for (const auto& f : list)
       for (const auto type : split(f.types, ' '))
-        if (type == model_type) return &f;
+        if (plain(type) == model_type) return &f;
   return nullptr;
+}
+
+exactness claim_for(const family& f, std::string_view model_type) {
+  for (const auto type : split(f.types, ' '))
+    if (plain(type) == model_type) return type == model_type ? f.how : exactness::by_count;
+  return f.how;
 }
 
 std::string_view canonical_type(const family& f) { return split(f.types, ' ').front(); }
@@ -135,8 +151,10 @@ std::vector<supported_architecture> support_table() {
   std::vector<supported_architecture> table;
   for (const auto& list : architectures::all_families())
     for (const auto& f : list)
-      for (const auto type : architectures::split(f.types, ' '))
-        table.push_back({type, f.how, architectures::canonical_type(f)});
+      for (const auto written : architectures::split(f.types, ' ')) {
+        const auto type = architectures::plain(written);
+        table.push_back({type, architectures::claim_for(f, type), architectures::canonical_type(f)});
+      }
   std::sort(table.begin(), table.end(), [](const auto& a, const auto& b) { return a.model_type < b.model_type; });
   return table;
 }

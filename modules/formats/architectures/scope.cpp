@@ -249,6 +249,7 @@ std::optional<double> scope::query(std::string_view name, std::span<const std::s
     return 0;
   }
   if (name == "is" && args.size() == 2) return word(args[0]) == args[1] ? 1 : 0;
+  if (name == "begins" && args.size() == 2) return word(args[0]).substr(0, args[1].size()) == args[1] ? 1 : 0;
   if (args.size() != 2) return std::nullopt;
   if (name == "any" || name == "in") {
     const auto f = first_of(args[name == "any" ? 0 : 1], null_seen);

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+// berth.host: the machine this program runs on, without its accelerators.
+export module berth.host;
+
+export import berth.topology;
+export import :facts;
+export import :detect;

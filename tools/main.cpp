@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// The berth command: says what every option means and calls the subcommand.
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "build_info.hpp"
+#include "commands.hpp"
+#include "failure.hpp"
+
+namespace {
+
+constexpr const char* model_help =
+    "checkpoint folder, .safetensors, config.json, index or berth.module_tree/1 file; - reads standard input";
+constexpr const char* topology_help =
+    "machine: auto (this host), preset:NAME, or a file: berth.topology/1, nvidia-smi topo -m, NCCL/RCCL XML, "
+    "p2pBandwidthLatencyTest";
+
+std::string version_text() {
+  return fmt::format("berth {}\nbuilt with {}, {}, CUDA backend: none (BERTH_CUDA={}, toolkit found: {})", tool::version,
+                     tool::compiler, tool::build_type, tool::cuda_option, tool::cuda_found);
+}
+
+void add_output(CLI::App& app, std::string& format, std::string& output, const std::vector<std::string>& formats) {
+  app.add_option("--format", format, "output format")->check(CLI::IsMember(formats))->capture_default_str();
+  app.add_option("-o,--output", output, "write to this file instead of standard output (- is standard output)");
+}
+
+void add_plan(CLI::App& root, tool::plan_arguments& a) {
+  auto& app = *root.add_subcommand("plan", "decide where every part of a model lives and runs");
+  app.add_option("MODEL", a.model, model_help)->required();
+  app.add_option("-t,--topology", a.topology, topology_help);
+  app.add_option("--gpu", a.gpu, "GPU model of a machine whose topology file does not name it");
+  app.add_option("-s,--strategy", a.strategy,
+                 "balanced (default), balanced_low_0, sequential, single:ID, cpu, current, manual:FILE; with --compat "
+                 "auto (default), balanced, balanced_low_0, sequential");
+  app.add_option("--compat", a.compat, "plan exactly as this package does, defects included")
+      ->check(CLI::IsMember({"accelerate", "transformers"}));
+  app.add_option("-m,--max-memory", a.max_memory,
+                 "memory per device, as in 0=20GiB,1=20GiB,cpu=30GiB; without --topology its keys are the machine");
+  app.add_option("--reserve", a.reserve, "memory to leave free per device, as in 0=2GiB");
+  app.add_option("--offload-folder", a.offload_folder, "allow the disk; weights that live there go into this folder");
+  app.add_option("--dtype", a.dtype, "load dtype, as in bf16, f16, f32");
+  app.add_option("--tensor-dtype", a.tensor_dtypes, "PREFIX=DTYPE for tensors at or below a name; may be repeated");
+  app.add_option("--quantize", a.quantize, "int8: Linear weights as LLM.int8 (without --strategy: on the current device)")
+      ->check(CLI::IsMember({"int8", "int4"}));
+  app.add_option("--int8-skip", a.int8_skip, "modules that stay unquantized, as in lm_head,model.layers.0 (default: head and tied)");
+  app.add_option("--no-split", a.no_split, "classes to keep on one device, instead of the model's own list");
+  app.add_option("--pin", a.pins, "PREFIX=DEVICE for parts whose place is fixed; may be repeated");
+  app.add_option("--complete", a.complete, "device-map file that fixes some parts; the strategy places the rest");
+  app.add_flag("--offload-buffers", a.offload_buffers, "with --compat accelerate: count buffers as offloaded too");
+  app.add_flag("--fallback-allocation", a.fallback_allocation, "with --compat accelerate: look for a part that fits");
+  app.add_option("--staging-slots", a.staging_slots, "slots for streamed weights per device")->capture_default_str()->check(CLI::Range(1, 16));
+  add_output(app, a.format, a.output, {"table", "json", "device-map"});
+  app.footer("Example:\n  berth plan examples/models/llama-3-8b --max-memory 0=12GiB,1=4GiB,cpu=32GiB");
+}
+
+void add_others(CLI::App& root, tool::inspect_arguments& inspect, tool::topology_arguments& topology, tool::check_arguments& check) {
+  auto& i = *root.add_subcommand("inspect", "what a model is: parameters, bytes, blocks, ties, KV cache, quantization");
+  i.add_option("MODEL", inspect.model, model_help)->required();
+  add_output(i, inspect.format, inspect.output, {"table", "json"});
+  i.footer("Example:\n  berth inspect examples/models/llama-3-8b --format json");
+
+  auto& t = *root.add_subcommand("topology", "what a machine is: devices, memory, links");
+  t.add_option("T", topology.topology, topology_help)->capture_default_str();
+  t.add_option("--gpu", topology.gpu, "GPU model of a machine whose file does not name it");
+  t.add_flag("--list", topology.list, "list the presets");
+  add_output(t, topology.format, topology.output, {"table", "json"});
+  t.footer("Example:\n  berth topology preset:4x4090 --format json -o box.json");
+
+  auto& c = *root.add_subcommand("check", "prove a plan: every invariant, exactly");
+  c.add_option("PLAN", check.plan, "berth.plan/1 file; - reads standard input")->required();
+  c.add_option("--model", check.model, "also check that the plan is for this model");
+  c.footer("Example:\n  berth plan examples/models/llama-3-8b -m 0=20GiB --format json | berth check -");
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Decides where every tensor of a model lives and runs, and proves it.", "berth");
+  app.set_version_flag("--version", version_text());
+  app.require_subcommand(1);
+  tool::plan_arguments plan;
+  tool::inspect_arguments inspect;
+  tool::topology_arguments topology;
+  tool::check_arguments check;
+  add_plan(app, plan);
+  add_others(app, inspect, topology, check);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);
+    std::string where = "berth";
+    for (const auto* sub : app.get_subcommands()) where += " " + sub->get_name();
+    tool::complain(where, fmt::format("{} ({} --help explains)", e.what(), where));
+    return tool::exit_usage;
+  }
+  if (app.got_subcommand("plan")) return tool::run_plan(plan);
+  if (app.got_subcommand("inspect")) return tool::run_inspect(inspect);
+  if (app.got_subcommand("topology")) return tool::run_topology(topology);
+  return tool::run_check(check);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    tool::complain("berth", fmt::format("out of memory or a fault of berth itself: {}", e.what()));
+    return tool::exit_usage;
+  }
+}
