@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+module;
+
 #include <fmt/format.h>
 
 #include <cstddef>
 #include <string>
 
-#include "commands.hpp"
-#include "failure.hpp"
-#include "output.hpp"
+module berth.tool;
 
 import berth;
 import berth.formats;
-
-#include "input.hpp"
-#include "report_error.hpp"
 
 namespace tool {
 
@@ -32,7 +29,7 @@ int run_check(const check_arguments& a) {
     ++broken;
   }
   if (!a.model.empty()) {
-    auto model = berth::load_model(a.model);
+    auto model = load(a.model);
     if (!model) return report(model.error());
     if (model->fingerprint != p.fingerprint) {
       out += fmt::format("violated: {}: its fingerprint is {:016x}, the plan was made for {:016x}\n", a.model,

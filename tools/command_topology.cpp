@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+module;
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,15 +9,10 @@
 #include <string_view>
 #include <vector>
 
-#include "commands.hpp"
-#include "failure.hpp"
-#include "output.hpp"
+module berth.tool;
 
 import berth;
 import berth.formats;
-
-#include "machine.hpp"
-#include "report_error.hpp"
 
 namespace tool {
 namespace {
@@ -46,8 +43,9 @@ std::string link_table(const berth::topology& t) {
     out += fmt::format("  {:<8}", t.devices[i].id.view());
     for (std::size_t j = 0; j < t.devices.size(); ++j) {
       const auto* r = view.route(static_cast<berth::device_index>(i), static_cast<berth::device_index>(j));
-      out += i == j ? fmt::format(" {:>7}", "X")
-                    : (r == nullptr ? fmt::format(" {:>7}", "-") : fmt::format(" {:>7.4g}", view.bandwidth_of(*r) / 1e9));
+      out += i == j
+                 ? fmt::format(" {:>7}", "X")
+                 : (r == nullptr ? fmt::format(" {:>7}", "-") : fmt::format(" {:>7.4g}", view.bandwidth_of(*r) / 1e9));
     }
     out += "\n";
   }

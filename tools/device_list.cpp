@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+module;
+
 #include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-import berth;
+module berth.tool;
 
-#include "device_list.hpp"
+import berth;
 
 namespace tool {
 
@@ -23,7 +25,8 @@ std::vector<std::string> split_words(std::string_view text) {
   return out;
 }
 
-berth::result<std::vector<std::pair<std::string, std::string>>> split_pairs(std::string_view text, std::string_view option) {
+berth::result<std::vector<std::pair<std::string, std::string>>> split_pairs(std::string_view text,
+                                                                            std::string_view option) {
   std::vector<std::pair<std::string, std::string>> out;
   for (const auto& part : split_words(text)) {
     const auto equals = part.rfind('=');
@@ -42,15 +45,17 @@ berth::result<std::vector<berth::device_bytes>> parse_device_list(std::string_vi
   std::vector<berth::device_bytes> out;
   for (const auto& [id, size] : *pairs) {
     if (!berth::device_id::fits(id))
-      return berth::fail(berth::errc::unknown_device, option,
-                         berth::text<192>("\"").append(id).append("\" is not a device; write a GPU number, cpu or disk"));
+      return berth::fail(
+          berth::errc::unknown_device, option,
+          berth::text<192>("\"").append(id).append("\" is not a device; write a GPU number, cpu or disk"));
     const auto amount = berth::parse_size(size);
     if (!amount)
       return berth::fail(amount.error().code, option,
                          berth::text<300>(id).append("=").append(size).append(": ").append(amount.error().detail));
     for (const auto& seen : out)
       if (seen.id == berth::device_id(id))
-        return berth::fail(berth::errc::invalid_argument, option, berth::text<192>("names ").append(id).append(" twice"));
+        return berth::fail(berth::errc::invalid_argument, option,
+                           berth::text<192>("names ").append(id).append(" twice"));
     out.push_back({berth::device_id(id), *amount});
   }
   return out;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "failure.hpp"
+module;
 
 #include <fmt/color.h>
 #include <fmt/format.h>
@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
+
+module berth.tool;
 
 namespace tool {
 namespace {

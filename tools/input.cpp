@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+module;
+
+#include <system_error>
+
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
@@ -6,11 +10,10 @@
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <system_error>
+
+module berth.tool;
 
 import berth;
-
-#include "input.hpp"
 
 namespace tool {
 namespace {
@@ -37,7 +40,8 @@ berth::result<std::string> read_input(const std::string& path) {
   for (std::size_t n = 0; (n = std::fread(buffer, 1, sizeof buffer, file.get())) > 0;) {
     text.append(buffer, n);
     if (text.size() > max_input)
-      return berth::fail(errc::capacity, path, "is larger than 1 GiB, which no description of a model, plan or machine is");
+      return berth::fail(errc::capacity, path,
+                         "is larger than 1 GiB, which no description of a model, plan or machine is");
   }
   if (std::ferror(file.get()) != 0) return berth::fail(errc::unreadable, path, std::strerror(errno));
   return text;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+module;
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,12 +10,11 @@
 #include <utility>
 #include <vector>
 
+module berth.tool;
+
 import berth;
 import berth.formats;
 import berth.host;
-
-#include "input.hpp"
-#include "machine.hpp"
 
 namespace tool {
 namespace {
@@ -29,7 +30,8 @@ berth::result<machine_choice> detect() {
   if (!host) return host.propagate();
   machine_choice out{*std::move(host), {}};
   out.notes.push_back(
-      "detected CPU, memory and disk only: this build has no CUDA backend, so GPUs are not looked for; describe them with "
+      "detected CPU, memory and disk only: this build has no CUDA backend, so GPUs are not looked for; describe them "
+      "with "
       "--topology (preset:NAME or a file) or --max-memory");
   return out;
 }
@@ -40,9 +42,10 @@ berth::result<machine_choice> choose_machine(const std::string& spec, const std:
   constexpr std::string_view preset_prefix = "preset:";
   if (spec == "auto") return detect();
   if (spec == "cuda")
-    return fail(errc::unsupported, "cuda",
-                "this build has no CUDA backend (configure with -DBERTH_CUDA=ON once it has one); describe the machine with "
-                "preset:NAME or a file");
+    return fail(
+        errc::unsupported, "cuda",
+        "this build has no CUDA backend (configure with -DBERTH_CUDA=ON once it has one); describe the machine with "
+        "preset:NAME or a file");
   if (spec.substr(0, preset_prefix.size()) == preset_prefix) {
     auto t = berth::preset(std::string_view(spec).substr(preset_prefix.size()));
     if (!t) return t.propagate();

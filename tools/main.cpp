@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The berth command: says what every option means and calls the subcommand.
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <exception>
 #include <string>
 #include <vector>
 
 #include "build_info.hpp"
-#include "commands.hpp"
-#include "failure.hpp"
+
+import berth.tool;
 
 namespace {
 
@@ -20,8 +20,8 @@ constexpr const char* topology_help =
     "p2pBandwidthLatencyTest";
 
 std::string version_text() {
-  return fmt::format("berth {}\nbuilt with {}, {}, CUDA backend: none (BERTH_CUDA={}, toolkit found: {})", tool::version,
-                     tool::compiler, tool::build_type, tool::cuda_option, tool::cuda_found);
+  return fmt::format("berth {}\nbuilt with {}, {}, CUDA backend: none (BERTH_CUDA={}, toolkit found: {})",
+                     tool::version, tool::compiler, tool::build_type, tool::cuda_option, tool::cuda_found);
 }
 
 void add_output(CLI::App& app, std::string& format, std::string& output, const std::vector<std::string>& formats) {
@@ -45,20 +45,25 @@ void add_plan(CLI::App& root, tool::plan_arguments& a) {
   app.add_option("--offload-folder", a.offload_folder, "allow the disk; weights that live there go into this folder");
   app.add_option("--dtype", a.dtype, "load dtype, as in bf16, f16, f32");
   app.add_option("--tensor-dtype", a.tensor_dtypes, "PREFIX=DTYPE for tensors at or below a name; may be repeated");
-  app.add_option("--quantize", a.quantize, "int8: Linear weights as LLM.int8 (without --strategy: on the current device)")
+  app.add_option("--quantize", a.quantize,
+                 "int8: Linear weights as LLM.int8 (without --strategy: on the current device)")
       ->check(CLI::IsMember({"int8", "int4"}));
-  app.add_option("--int8-skip", a.int8_skip, "modules that stay unquantized, as in lm_head,model.layers.0 (default: head and tied)");
+  app.add_option("--int8-skip", a.int8_skip,
+                 "modules that stay unquantized, as in lm_head,model.layers.0 (default: head and tied)");
   app.add_option("--no-split", a.no_split, "classes to keep on one device, instead of the model's own list");
   app.add_option("--pin", a.pins, "PREFIX=DEVICE for parts whose place is fixed; may be repeated");
   app.add_option("--complete", a.complete, "device-map file that fixes some parts; the strategy places the rest");
   app.add_flag("--offload-buffers", a.offload_buffers, "with --compat accelerate: count buffers as offloaded too");
   app.add_flag("--fallback-allocation", a.fallback_allocation, "with --compat accelerate: look for a part that fits");
-  app.add_option("--staging-slots", a.staging_slots, "slots for streamed weights per device")->capture_default_str()->check(CLI::Range(1, 16));
+  app.add_option("--staging-slots", a.staging_slots, "slots for streamed weights per device")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 16));
   add_output(app, a.format, a.output, {"table", "json", "device-map"});
   app.footer("Example:\n  berth plan examples/models/llama-3-8b --max-memory 0=12GiB,1=4GiB,cpu=32GiB");
 }
 
-void add_others(CLI::App& root, tool::inspect_arguments& inspect, tool::topology_arguments& topology, tool::check_arguments& check) {
+void add_others(CLI::App& root, tool::inspect_arguments& inspect, tool::topology_arguments& topology,
+                tool::check_arguments& check) {
   auto& i = *root.add_subcommand("inspect", "what a model is: parameters, bytes, blocks, ties, KV cache, quantization");
   i.add_option("MODEL", inspect.model, model_help)->required();
   add_output(i, inspect.format, inspect.output, {"table", "json"});

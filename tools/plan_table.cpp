@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+module;
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,9 +12,9 @@
 #include <string_view>
 #include <vector>
 
-import berth;
+module berth.tool;
 
-#include "plan_table.hpp"
+import berth;
 
 namespace tool {
 
@@ -21,9 +23,8 @@ std::string bar(const std::vector<bar_part>& parts, berth::bytes whole, std::siz
   if (whole == 0) return std::string(width, '.');
   for (const auto& part : parts) {
     // Something that is there is shown, however small.
-    auto cells = static_cast<std::size_t>(static_cast<double>(part.amount) / static_cast<double>(whole) *
-                                              static_cast<double>(width) +
-                                          0.5);
+    auto cells = static_cast<std::size_t>(
+        static_cast<double>(part.amount) / static_cast<double>(whole) * static_cast<double>(width) + 0.5);
     if (part.amount > 0 && cells == 0) cells = 1;
     out.append(std::min(cells, width - out.size()), part.mark);
   }
@@ -59,7 +60,8 @@ std::string shorten(const std::vector<std::string_view>& names, std::size_t limi
       if (next.stem != first.stem || !next.number || *next.number != *first.number + (end - i)) break;
       ++end;
     }
-    pieces.push_back(end - i == 1 ? std::string(names[i]) : fmt::format("{}-{}", names[i], *first.number + (end - i - 1)));
+    pieces.push_back(end - i == 1 ? std::string(names[i])
+                                  : fmt::format("{}-{}", names[i], *first.number + (end - i - 1)));
     i = end;
   }
   std::string out;
@@ -94,8 +96,8 @@ std::string device_rows(const berth::plan& p) {
     reserve = reserve || u.reserve > 0;
   }
   model_width = std::min<std::size_t>(model_width, 24);
-  auto out = fmt::format("\n  {:<8} {:<{}} {:>11} {:<{}} {:>11} {:>11} {:>11}\n", "device", "model", model_width, "budget",
-                         " use", width + 2, "weights", p.streams() ? "staging" : "", "free");
+  auto out = fmt::format("\n  {:<8} {:<{}} {:>11} {:<{}} {:>11} {:>11} {:>11}\n", "device", "model", model_width,
+                         "budget", " use", width + 2, "weights", p.streams() ? "staging" : "", "free");
   for (const auto& u : p.uses) {
     const auto& d = p.devices[u.device];
     out += fmt::format("  {:<8} {:<{}.{}} {:>11} [{}] {:>11} {:>11} {:>11}\n", d.id.view(), d.model.view(), model_width,
@@ -114,11 +116,13 @@ std::string placement_rows(const berth::plan& p) {
   for (const auto& u : p.uses) {
     std::vector<std::string_view> resident, streamed;
     for (std::size_t i = 0; i < p.atoms.size(); ++i)
-      if (p.placements[i].home == u.device) (p.placements[i].streamed() ? streamed : resident).push_back(p.atoms[i].name);
+      if (p.placements[i].home == u.device)
+        (p.placements[i].streamed() ? streamed : resident).push_back(p.atoms[i].name);
     const auto id = p.devices[u.device].id;
     const bool cpu = p.devices[u.device].kind == berth::device_kind::cpu;
     if (resident.empty() && streamed.empty()) out += fmt::format("  {:<8} empty\n", id.view());
-    if (!resident.empty()) out += fmt::format("  {:<8} {}{}\n", id.view(), shorten(resident, 8), cpu ? " (computed here)" : "");
+    if (!resident.empty())
+      out += fmt::format("  {:<8} {}{}\n", id.view(), shorten(resident, 8), cpu ? " (computed here)" : "");
     if (streamed.empty()) continue;
     berth::device_index target = 0;
     for (std::size_t i = 0; i < p.atoms.size(); ++i)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "progress.hpp"
+module;
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdio>
 #include <string_view>
+
+module berth.tool;
 
 namespace tool {
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+module;
+
 #include <algorithm>
 #include <cstddef>
 #include <numeric>
@@ -7,11 +9,10 @@
 #include <utility>
 #include <vector>
 
+module berth.tool;
+
 import berth;
 import berth.formats;
-
-#include "input.hpp"
-#include "strategy_choice.hpp"
 
 namespace tool {
 
@@ -67,7 +68,8 @@ berth::result<strategy_choice> parse_strategy(const std::string& word) {
   if (word.substr(0, single.size()) == single) {
     const auto id = word.substr(single.size());
     if (!berth::device_id::fits(id))
-      return berth::fail(berth::errc::unknown_device, "--strategy", "single: needs a device, as in single:0 or single:cpu");
+      return berth::fail(berth::errc::unknown_device, "--strategy",
+                         "single: needs a device, as in single:0 or single:cpu");
     out.name = "single";
     out.single = berth::device_id(id);
     return out;
@@ -81,12 +83,13 @@ berth::result<strategy_choice> parse_strategy(const std::string& word) {
   }
   const std::vector<std::string_view> words{"balanced", "balanced_low_0", "sequential", "cpu", "current"};
   if (std::find(words.begin(), words.end(), word) == words.end())
-    return berth::fail(berth::errc::invalid_argument, "--strategy",
-                       berth::text<256>("unknown strategy \"")
-                           .append(word)
-                           .append("\"; did you mean ")
-                           .append(nearest(word, words))
-                           .append("? There are balanced, balanced_low_0, sequential, single:ID, cpu, current, manual:FILE"));
+    return berth::fail(
+        berth::errc::invalid_argument, "--strategy",
+        berth::text<256>("unknown strategy \"")
+            .append(word)
+            .append("\"; did you mean ")
+            .append(nearest(word, words))
+            .append("? There are balanced, balanced_low_0, sequential, single:ID, cpu, current, manual:FILE"));
   out.name = word;
   return out;
 }

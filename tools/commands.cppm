@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The subcommands: each takes what was parsed and returns the exit code. Include before any import.
-#pragma once
+// The subcommands: each takes what was parsed and returns the exit code.
+module;
 
 #include <string>
 #include <vector>
 
-namespace tool {
+export module berth.tool:commands;
+
+export namespace tool {
 
 struct plan_arguments {
   std::string model;

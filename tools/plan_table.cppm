@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a person reads. Include after `import berth;`.
-#pragma once
+// What a person reads.
+module;
 
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace tool {
+export module berth.tool:plan_table;
+
+import berth;
+
+export namespace tool {
 
 /// A plan as text: a heading, one row per device with a bar, what lies where, notes and warnings.
 std::string plan_table(const berth::plan& p, std::string_view dtype, const std::vector<std::string>& notes);

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which machine a plan is for. Include after `import berth;`.
-#pragma once
+// Which machine a plan is for.
+module;
 
 #include <string>
 #include <vector>
 
-namespace tool {
+export module berth.tool:machine;
+
+import berth;
+
+export namespace tool {
 
 /// A topology and what had to be assumed about it.
 struct machine_choice {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns a library error into a message and an exit code. Include after `import berth;`.
-#pragma once
+// Turns a library error into a message and an exit code.
+export module berth.tool:report_error;
 
-#include "failure.hpp"
+import berth;
+import :failure;
 
-namespace tool {
+export namespace tool {
 
 /// A plan that does not fit is an answer; everything else is input to be mended.
 inline int exit_code_of(berth::errc code) {

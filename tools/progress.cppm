@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
+module;
 
 #include <cstddef>
 #include <string_view>
 
-namespace tool {
+export module berth.tool:progress;
+
+export namespace tool {
 
 /// A one-line progress bar on standard error; silent unless that is a terminal and there is much to do.
 class progress_bar {

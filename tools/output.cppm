@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
+module;
 
 #include <string>
 #include <string_view>
 
-namespace tool {
+export module berth.tool:output;
+
+export namespace tool {
 
 /// Writes `text` to standard output ("-" or ""), or to a file that appears whole or not at all. False after
 /// printing why it could not.

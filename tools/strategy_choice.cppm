@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// From the words of the command line to strategy types. Include after `import berth;`.
-#pragma once
+// From the words of the command line to strategy types.
+module;
 
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-namespace tool {
+export module berth.tool:strategy_choice;
+
+import berth;
+
+export namespace tool {
 
 /// A device map as the caller gave it; owns the names that `map_entry` views.
 using named_map = std::vector<std::pair<std::string, berth::device_id>>;

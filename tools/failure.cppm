@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the command ends: exit codes and error messages. Include before any import.
-#pragma once
+// How the command ends: exit codes and error messages.
+module;
 
 #include <string_view>
 
-namespace tool {
+export module berth.tool:failure;
+
+export namespace tool {
 
 inline constexpr int exit_done = 0;   ///< done
 inline constexpr int exit_no = 1;     ///< the answer is no: does not fit, check failed

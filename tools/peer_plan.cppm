@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// `berth plan --compat`: what a peer would answer.formats;`.
+module;
+
+#include <string>
+
+export module berth.tool:peer_plan;
+
+import berth;
+import berth.formats;
+import :commands;
+
+export namespace tool {
+
+/// Plans `model` as the peer named in `a.compat` does and writes the answer. Returns the exit code: 1 where the peer
+/// refuses or crashes, 2 for arguments that it does not take.
+int run_peer_plan(const plan_arguments& a, const berth::loaded_model& model);
+
+}  // namespace tool

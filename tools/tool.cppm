@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// berth.tool: the parts of the berth command.
+export module berth.tool;
+
+export import :commands;
+export import :device_list;
+export import :failure;
+export import :input;
+export import :load;
+export import :machine;
+export import :output;
+export import :peer_plan;
+export import :plan_table;
+export import :progress;
+export import :report_error;
+export import :strategy_choice;
