@@ -155,9 +155,8 @@ model_loader::step model_loader::build_structural(std::string_view why) {
   a.tree = *std::move(tree);
   a.tree.model_type = a.model_type;
   out_.architecture = std::move(a);
-  infer("module tree", "from tensor names", std::string(why));
-  warn("unknown architecture (" + std::string(why) +
-       "): the blocks were found from the names of the tensors; KV cache " + "and FLOPs are not known");
+  infer("module tree", "blocks found from tensor names", std::string(why));
+  warn(std::string(why) + ": the blocks were found from the names of the tensors; KV cache and FLOPs are not known");
   const auto choice = dtype_of_headers();
   out_.architecture.tree.dtype_name = info_of(choice.type).torch;
   out_.dtype_source = choice.source;
