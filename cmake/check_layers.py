@@ -144,7 +144,8 @@ def check_file(path, text):
         message = None
         if include := INCLUDE.match(line):
             message = check_include(layer, path, *include.groups())
-            if not message and imported:
+            # Headers of our own may use what was imported before them, as long as they are no module's.
+            if not message and imported and (include.group(1) == "<" or layer in IMPORTS):
                 message = "includes after an import; all includes come first"
         elif found := IMPORT.match(line):
             imported = True

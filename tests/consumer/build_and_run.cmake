@@ -31,7 +31,7 @@ if(USE STREQUAL "find_package")
   # The consumer must not find berth by way of its sources.
   set(hints -D CMAKE_PREFIX_PATH=${prefix})
 endif()
-run(${CMAKE_COMMAND} -S ${source} -B ${build} -G Ninja -D CMAKE_BUILD_TYPE=Release
+run(${CMAKE_COMMAND} -S ${source} -B ${build} -G Ninja -D CMAKE_BUILD_TYPE=Debug
   -D CMAKE_CXX_COMPILER=${COMPILER} -D CMAKE_MAKE_PROGRAM=${NINJA} ${hints})
 run(${CMAKE_COMMAND} --build ${build} --target app)
 run(${build}/app)
