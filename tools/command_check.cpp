@@ -28,6 +28,10 @@ int run_check(const check_arguments& a) {
     out += fmt::format("violated: {}: {}\n", violation.subject.view(), violation.detail.view());
     ++broken;
   }
+  for (const auto& c : read->contradictions) {
+    out += fmt::format("violated: {}\n", c);
+    ++broken;
+  }
   if (!a.model.empty()) {
     auto model = load(a.model);
     if (!model) return report(model.error());

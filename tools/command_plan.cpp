@@ -9,6 +9,7 @@ module;
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -152,7 +153,8 @@ void describe_model(const plan_arguments& a, const berth::loaded_model& model, b
   p.model_id = std::string_view(model.tree().id);
   p.model_type = std::string_view(model.architecture.model_type);
   p.fingerprint = model.fingerprint;
-  p.naming = model.architecture.how == berth::exactness::exact ? "module tree of transformers"
+  p.naming = !model.checkpoint                                   ? "module tree file"
+             : model.architecture.how == berth::exactness::exact ? "module tree of transformers"
              : model.architecture.how == berth::exactness::by_count
                  ? "names of the checkpoint (architecture known by its parameter count)"
                  : "names of the checkpoint";
@@ -211,7 +213,12 @@ int run_plan(const plan_arguments& a) {
   berth::derive_options derive;
   derive.no_split = split_words(a.no_split);
   derive.use_tree_no_split = a.no_split.empty();
-  for (const auto& [prefix, id] : choice->fixed) derive.split_at.push_back(prefix);
+  std::unordered_set<std::string_view> names;
+  for (const auto& node : model->tree().modules()) names.insert(node.name);
+  for (const auto& t : model->tree().parameters()) names.insert(t.name);
+  for (const auto& t : model->tree().buffers()) names.insert(t.name);
+  for (const auto& [prefix, id] : choice->fixed)
+    if (names.contains(prefix)) derive.split_at.push_back(prefix);
   const auto chain = berth::derive_model(model->tree(), *sizes, derive);
 
   r->options.max_memory = r->max_memory;

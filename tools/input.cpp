@@ -30,6 +30,7 @@ struct closer {
 
 berth::result<std::string> read_input(const std::string& path) {
   using berth::errc;
+  if (path.empty()) return berth::fail(errc::invalid_argument, "file name", "is empty");
   std::error_code ignored;
   if (path != "-" && std::filesystem::is_directory(path, ignored))
     return berth::fail(errc::unreadable, path, "is a folder; a file is needed here");

@@ -24,35 +24,45 @@ std::string version_text() {
                      tool::version, tool::compiler, tool::build_type, tool::cuda_option, tool::cuda_found);
 }
 
+/// An option given as "" is a slip (an unset shell variable), not a wish for the default.
+std::string not_empty(const std::string& value) { return value.empty() ? "must not be empty" : ""; }
+
 void add_output(CLI::App& app, std::string& format, std::string& output, const std::vector<std::string>& formats) {
   app.add_option("--format", format, "output format")->check(CLI::IsMember(formats))->capture_default_str();
-  app.add_option("-o,--output", output, "write to this file instead of standard output (- is standard output)");
+  app.add_option("-o,--output", output, "write to this file instead of standard output (- is standard output)")
+      ->check(not_empty);
 }
 
 void add_plan(CLI::App& root, tool::plan_arguments& a) {
   auto& app = *root.add_subcommand("plan", "decide where every part of a model lives and runs");
   app.add_option("MODEL", a.model, model_help)->required();
-  app.add_option("-t,--topology", a.topology, topology_help);
-  app.add_option("--gpu", a.gpu, "GPU model of a machine whose topology file does not name it");
+  app.add_option("-t,--topology", a.topology, topology_help)->check(not_empty);
+  app.add_option("--gpu", a.gpu, "GPU model of a machine whose topology file does not name it")->check(not_empty);
   app.add_option("-s,--strategy", a.strategy,
                  "balanced (default), balanced_low_0, sequential, single:ID, cpu, current, manual:FILE; with --compat "
-                 "auto (default), balanced, balanced_low_0, sequential");
+                 "auto (default), balanced, balanced_low_0, sequential")
+      ->check(not_empty);
   app.add_option("--compat", a.compat, "plan exactly as this package does, defects included")
       ->check(CLI::IsMember({"accelerate", "transformers"}));
   app.add_option("-m,--max-memory", a.max_memory,
-                 "memory per device, as in 0=20GiB,1=20GiB,cpu=30GiB; without --topology its keys are the machine");
-  app.add_option("--reserve", a.reserve, "memory to leave free per device, as in 0=2GiB");
-  app.add_option("--offload-folder", a.offload_folder, "allow the disk; weights that live there go into this folder");
-  app.add_option("--dtype", a.dtype, "load dtype, as in bf16, f16, f32");
+                 "memory per device, as in 0=20GiB,1=20GiB,cpu=30GiB; without --topology its keys are the machine")
+      ->check(not_empty);
+  app.add_option("--reserve", a.reserve, "memory to leave free per device, as in 0=2GiB")->check(not_empty);
+  app.add_option("--offload-folder", a.offload_folder, "allow the disk; weights that live there go into this folder")
+      ->check(not_empty);
+  app.add_option("--dtype", a.dtype, "load dtype, as in bf16, f16, f32")->check(not_empty);
   app.add_option("--tensor-dtype", a.tensor_dtypes, "PREFIX=DTYPE for tensors at or below a name; may be repeated");
   app.add_option("--quantize", a.quantize,
                  "int8: Linear weights as LLM.int8 (without --strategy: on the current device)")
       ->check(CLI::IsMember({"int8", "int4"}));
   app.add_option("--int8-skip", a.int8_skip,
-                 "modules that stay unquantized, as in lm_head,model.layers.0 (default: head and tied)");
-  app.add_option("--no-split", a.no_split, "classes to keep on one device, instead of the model's own list");
+                 "modules that stay unquantized, as in lm_head,model.layers.0 (default: head and tied)")
+      ->check(not_empty);
+  app.add_option("--no-split", a.no_split, "classes to keep on one device, instead of the model's own list")
+      ->check(not_empty);
   app.add_option("--pin", a.pins, "PREFIX=DEVICE for parts whose place is fixed; may be repeated");
-  app.add_option("--complete", a.complete, "device-map file that fixes some parts; the strategy places the rest");
+  app.add_option("--complete", a.complete, "device-map file that fixes some parts; the strategy places the rest")
+      ->check(not_empty);
   app.add_flag("--offload-buffers", a.offload_buffers, "with --compat accelerate: count buffers as offloaded too");
   app.add_flag("--fallback-allocation", a.fallback_allocation, "with --compat accelerate: look for a part that fits");
   app.add_option("--staging-slots", a.staging_slots, "slots for streamed weights per device")

@@ -6,8 +6,10 @@ module;
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 module berth.tool;
 
@@ -18,6 +20,11 @@ bool write_output(const std::string& path, std::string_view text) {
     const bool whole = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
     if (!whole) complain("standard output", std::strerror(errno));
     return whole;
+  }
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    complain(path, "is a folder; name a file");
+    return false;
   }
   // A new file beside the target, moved into place when it is complete: readers never see half of it.
   const auto fresh = path + ".new-" + std::to_string(getpid());

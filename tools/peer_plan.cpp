@@ -180,7 +180,8 @@ int run_peer_plan(const plan_arguments& a, const berth::loaded_model& model) {
   if (outcome.error || !outcome.map) {
     const auto& e = *outcome.error;
     complain(fmt::format("{} ({})", a.compat, e.subject.view()), e.detail.view());
-    return e.code == errc::invalid_argument ? exit_usage : exit_no;
+    // Before anything was placed the arguments were at fault; afterwards the answer is no.
+    return e.code == errc::invalid_argument && outcome.placed.empty() ? exit_usage : exit_no;
   }
   std::string text;
   if (a.format == "json") {

@@ -81,6 +81,9 @@ berth::result<strategy_choice> parse_strategy(const std::string& word) {
     out.fixed = *std::move(map);
     return out;
   }
+  if (word == "auto")
+    return berth::fail(berth::errc::unsupported, "--strategy",
+                       "auto needs the cost model, which this version does not have; use balanced (the default)");
   const std::vector<std::string_view> words{"balanced", "balanced_low_0", "sequential", "cpu", "current"};
   if (std::find(words.begin(), words.end(), word) == words.end())
     return berth::fail(

@@ -115,7 +115,7 @@ model_loader::step model_loader::build(std::string_view what) {
     if (!foreign) return built.propagate();
     return build_structural(e.code == errc::unknown_architecture
                                 ? std::string("model_type \"").append(e.subject.view()).append("\" is not known")
-                                : std::string("config.json is ").append(e.detail.view()));
+                                : std::string("config.json: ").append(e.detail.view()));
   }
   out_.architecture = *std::move(built);
   map_stored();

@@ -119,6 +119,7 @@ class plan_reader {
     uses();
     if (problem_) return *problem_;
     note_unknown();
+    compare_derived();
     return std::move(out_);
   }
 
@@ -286,6 +287,47 @@ class plan_reader {
       if (!half || !checked_add(*half, u.staging)) refuse(path, "adds up to more than 2^63 bytes");
       out_.plan.uses.push_back(u);
     }
+  }
+
+  void contradict(std::string text) { out_.contradictions.push_back(std::move(text)); }
+
+  /// What people load with must be what was proved: the members derived from the placements are computed again.
+  void compare_derived() {
+    const auto& p = out_.plan;
+    if (const auto* map = document_.find("device_map"); map == nullptr || map->if_object() == nullptr) {
+      contradict("device_map is missing or not an object");
+    } else {
+      const auto expected = write_device_map(device_map_of(p));
+      std::unordered_map<std::string_view, const json::value*> stated;
+      for (const auto& m : *map->if_object()) stated.emplace(m.key, &m.value);
+      for (const auto& m : *expected.if_object()) {
+        const auto it = stated.find(m.key);
+        if (it == stated.end() || !(*it->second == m.value))
+          contradict("device_map: \"" + m.key + "\" should be " + json::write(m.value) + ", the home of that atom");
+        if (it != stated.end()) stated.erase(it);
+      }
+      for (const auto& m : *map->if_object())
+        if (stated.contains(m.key)) contradict("device_map: \"" + m.key + "\" is not an atom of this plan");
+    }
+    const auto& atoms = list("atoms");
+    for (std::size_t i = 0; i < p.atoms.size(); ++i) {
+      const auto* mode = atoms[i].find("mode");
+      const auto expected = mode_of(p, p.placements[i]);
+      if (mode == nullptr || mode->if_string() == nullptr || *mode->if_string() != expected)
+        contradict(std::string(p.atoms[i].name).append(": its mode should be ").append(expected));
+    }
+    const auto uses = write_uses(p);
+    for (std::size_t i = 0; i < p.uses.size(); ++i) {
+      const auto* stated = list("devices")[i].find("free");
+      const auto* expected = (*uses.if_array())[i].find("free");
+      if (stated == nullptr || !(*stated == *expected))
+        contradict(std::string(p.devices[p.uses[i].device].id.view())
+                       .append(": free should be ")
+                       .append(json::write(*expected)));
+    }
+    const auto* stated = document_.find("model")->find("weights");
+    if (stated == nullptr || stated->to_uint64() != total_weights(p.model()))
+      contradict("model.weights should be " + std::to_string(total_weights(p.model())));
   }
 
   /// Members of a newer minor version are kept from being misread by saying that they are not read.

@@ -21,6 +21,8 @@ json::value write_plan(const plan& p);
 struct plan_document {
   berth::plan plan;
   std::vector<std::string> notes;
+  /// Members that say again what the placements say (device map, modes, sums), where they say something else.
+  std::vector<std::string> contradictions;
 };
 
 /// Reads a `berth.plan/1` document. It is not checked here: `check` does that. Errors: `unknown_format` for another

@@ -245,6 +245,13 @@ class tree_sizer {
   static bool skips_transformers(std::string_view pattern, std::string_view module) {
     if (pattern.empty()) return false;
     if (module.ends_with(pattern) || module.starts_with(pattern)) return true;
+    // Nearly all patterns are plain names, in which only "." means more than itself: no expression is needed.
+    if (pattern.find_first_of("\\^$*+?()[]{}|") == std::string_view::npos) {
+      if (pattern.size() > module.size()) return false;
+      for (std::size_t i = 0; i < pattern.size(); ++i)
+        if (pattern[i] != '.' && pattern[i] != module[i]) return false;
+      return true;
+    }
     return matches_expression(pattern, module) == expression_match::yes;
   }
 

@@ -146,7 +146,8 @@ double scope::read(const definition& d, unsigned depth) {
   if (f.value != nullptr && f.letter == 0) {
     if (const auto* b = f.value->if_bool()) return *b ? 1 : 0;
     if (const auto n = f.value->to_double(); n && std::isfinite(*n)) return *n;
-    if (!f.value->if_string()) {
+    const auto* word = f.value->if_string();
+    if (word == nullptr || (!word->empty() && word->find_first_not_of("+-.0123456789eE") == std::string::npos)) {
       note(errc::malformed, what_,
            std::string("\"")
                .append(path)
