@@ -360,6 +360,7 @@ inline constexpr std::array<family, 16> families{{
       max_context = max_position_embeddings : 262144
       attention_bias := 0
       mlp_bias := 0
+      plain_rope := has(rope) && is(rope.rope_type|rope.type:default, default)
       window = sliding_window : 0
     )",
      {},

@@ -256,6 +256,7 @@ inline constexpr std::array<family, 9> families{{
       head_dim = head_dim : 64 : hidden / heads
       max_context = max_position_embeddings : 131072
       attention_bias = attention_bias : 1
+      plain_rope := has(rope) && is(rope.rope_type|rope.type:default, default)
       width_of_window = sliding_window : 128 : 0
       slides := if(has(layer_types), is(layer_types[i], sliding_attention), i % 2 == 0)
       window := if(slides, width_of_window, 0)
@@ -305,6 +306,7 @@ inline constexpr std::array<family, 9> families{{
       head_dim = head_dim : 128
       ffn = intermediate_size : 1536
       max_context = max_position_embeddings : 196608
+      use partial_rotary
       attention_bias := 0
       sparse := 1
       experts = num_experts|num_local_experts : 256
