@@ -149,8 +149,8 @@ void add_warnings(const plan_arguments& a, const strategy_choice& choice, const 
 }
 
 void describe_model(const plan_arguments& a, const berth::loaded_model& model, berth::plan& p) {
-  p.model_id = model.tree().id;
-  p.model_type = model.architecture.model_type;
+  p.model_id = std::string_view(model.tree().id);
+  p.model_type = std::string_view(model.architecture.model_type);
   p.fingerprint = model.fingerprint;
   p.naming = model.architecture.how == berth::exactness::exact ? "module tree of transformers"
              : model.architecture.how == berth::exactness::by_count

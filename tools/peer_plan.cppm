@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `berth plan --compat`: what a peer would answer.formats;`.
+// `berth plan --compat`: what a peer would answer.
 module;
 
 #include <string>

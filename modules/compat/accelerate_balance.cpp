@@ -55,11 +55,11 @@ number mean_of_leaves(const module_tree& tree, const module_sizes& sizes) {
 }
 
 /// Devices with a budget that share the model: accelerators, and mps where it is the machine's accelerator.
-/// Error: the peer builds a torch device from every key, which fails for "disk" and negative numbers.
+/// Error: the peer builds a torch device from every word, which fails for "disk".
 result<std::int64_t> sharing_devices(const budgets& given, bool mps_machine) {
   std::int64_t n = 0;
   for (const auto& b : given) {
-    if (b.device.is("disk") || (b.device.is_accelerator() && b.device.index() < 0))
+    if (b.device.is("disk"))
       return fail(errc::peer_failure, "RuntimeError",
                   "the peer crashes on the max_memory key \"" + b.device.text() +
                       "\" when it balances; leave it out, use the strategy sequential, or one of berth's own");

@@ -34,15 +34,13 @@ namespace {
 
 /// `compute_module_total_buffer_size`: special dtypes are matched against names relative to the module.
 number buffer_bytes(const module_tree& tree, const width_rule& rule, module_index m) {
-  const auto skip = tree.modules()[m].name.size() + (m == 0 ? 0 : 1);
-  const auto list = tree.subtree_buffers(m);
   std::unordered_set<storage_id> seen;
   byte_sum sum;
-  for (const auto& t : list) {
-    if (list.size() > 1 && !seen.insert(t.storage).second) continue;
-    const auto w = rule.width(std::string_view(t.name).substr(skip), t.type);
+  visit_below(tree, m, tensor_kind::buffers, [&](std::string_view name, const tensor& t) {
+    if (!seen.insert(t.storage).second) return;
+    const auto w = rule.width(name, t.type);
     if (w) sum += {static_cast<int128>(t.elements) * *w, *w % 8 != 0 ? 1u : 0u, 1u};
-  }
+  });
   return sum.value();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 module;
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -66,6 +67,40 @@ class registered_walk {
   std::size_t below_aliases_ = 0;
 };
 
+/// The walk of one module with de-duplication of module objects.
+class distinct_walk {
+ public:
+  using visitor = std::function<void(std::string_view, const tensor&)>;
+  distinct_walk(const module_tree& tree, tensor_kind kind, const visitor& visit)
+      : tree_(tree), kind_(kind), visit_(visit) {}
+
+  /// `shown_as` is the name of `top` with a dot behind it, or empty.
+  void subtree(module_index top, const std::string& shown_as) {
+    const auto modules = tree_.modules();
+    const auto skip = modules[top].name.size() + (top == 0 ? 0 : 1);
+    for (auto m = top; m < modules[top].subtree_end;) {
+      if (modules[m].is_alias()) {
+        auto target = modules[m].alias_of;
+        while (modules[target].is_alias()) target = modules[target].alias_of;
+        subtree(target, (shown_as + modules[m].name.substr(std::min(skip, modules[m].name.size()))).append("."));
+        ++m;
+      } else if (!visited_.insert(m).second) {
+        m = modules[m].subtree_end;
+      } else {
+        for (const auto& t : kind_ == tensor_kind::parameters ? tree_.direct_parameters(m) : tree_.direct_buffers(m))
+          visit_(shown_as + t.name.substr(skip), t);
+        ++m;
+      }
+    }
+  }
+
+ private:
+  const module_tree& tree_;
+  tensor_kind kind_;
+  const visitor& visit_;
+  std::unordered_set<module_index> visited_;
+};
+
 failure endless_aliases() {
   return fail(errc::peer_failure, "RecursionError",
               "modules are registered inside themselves (or thousands of times); the peer's walk over all names does "
@@ -77,6 +112,17 @@ failure endless_aliases() {
 result<done> visit_registered(const module_tree& tree, const visitor& visit) {
   if (!registered_walk(tree, visit).subtree(0, "", 0)) return endless_aliases();
   return done{};
+}
+
+void visit_below(const module_tree& tree, module_index top, tensor_kind kind, const distinct_walk::visitor& visit) {
+  const auto modules = tree.modules();
+  const auto& m = modules[top];
+  const auto subtree = modules.subspan(top, m.subtree_end - top);
+  if (std::any_of(subtree.begin(), subtree.end(), [](const module_node& n) { return n.is_alias(); }))
+    return distinct_walk(tree, kind, visit).subtree(top, "");
+  const auto skip = m.name.size() + (top == 0 ? 0 : 1);
+  for (const auto& t : kind == tensor_kind::parameters ? tree.subtree_parameters(top) : tree.subtree_buffers(top))
+    visit(std::string_view(t.name).substr(skip), t);
 }
 
 result<done> check_tree(const module_tree& tree) {
@@ -183,17 +229,17 @@ node_list node_table::split(node n) {
   return out;
 }
 
-node_list node_table::tensors_below(node n) {
+node_list node_table::tensors_below(node n, tensor_kind kind) {
   node_list out;
-  const auto from = object(n);
-  const auto& m = tree_->modules()[from];
-  const auto skip = m.name.size() + (from == 0 ? 0 : 1);
-  const auto add = [&](std::span<const tensor> list, node first) {
-    for (const auto i : distinct(list))
-      out.push_back(is_original(n) ? first + i : extra(n, std::string_view(list[i].name).substr(skip), false, 0));
-  };
-  add(tree_->subtree_parameters(from), of_parameter(m.parameters_begin));
-  add(tree_->subtree_buffers(from), of_buffer(m.buffers_begin));
+  std::unordered_set<storage_id> seen;
+  const auto* list = kind == tensor_kind::parameters ? tree_->parameters().data() : tree_->buffers().data();
+  const auto first = kind == tensor_kind::parameters ? modules_end_ : parameters_end_;
+  visit_below(*tree_, object(n), kind, [&](std::string_view relative, const tensor& t) {
+    if (!seen.insert(t.storage).second) return;
+    const bool own_name = is_original(n) && t.name.size() == name(n).size() + 1 + relative.size() &&
+                          std::string_view(t.name).starts_with(name(n));
+    out.push_back(own_name ? first + static_cast<node>(&t - list) : extra(n, relative, false, 0));
+  });
   return out;
 }
 

@@ -28,6 +28,13 @@ result<done> check_tree(const module_tree& tree);
 result<done> visit_registered(const module_tree& tree,
                               const std::function<void(std::string_view, const tensor&, bool)>& visit);
 
+enum class tensor_kind : std::uint8_t { parameters, buffers };
+
+/// Calls `visit(name, tensor)` for the parameters or buffers of a module and all below it, every module object once
+/// (aliases of modules outside included), names relative to the module. Objects shared by two tensors come twice.
+void visit_below(const module_tree& tree, module_index top, tensor_kind kind,
+                 const std::function<void(std::string_view, const tensor&)>& visit);
+
 /// A module, parameter or buffer under one of its names.
 using node = std::uint32_t;
 using node_list = std::vector<node>;
@@ -69,8 +76,8 @@ class node_table {
   node_list children(node n);
   /// What a split puts in the place of a module: its direct parameters, then its children, each object once.
   node_list split(node n);
-  /// All parameters below a module, then all buffers, each object once.
-  node_list tensors_below(node n);
+  /// All parameters or buffers below a module, each object once.
+  node_list tensors_below(node n, tensor_kind kind);
   /// The planner's first work list: the root's direct parameters, its children, its direct buffers.
   node_list first_list();
 

@@ -179,18 +179,18 @@ void placement::split(node entry) {
 
 bool placement::escape(const candidate& c) {
   if (!in_.no_placement || !nodes_.is_module(c.entry) || !in_.whole[nodes_.object(c.entry)]) return false;
-  const auto tensors = nodes_.tensors_below(c.entry);
   const auto unplaced = [&](node n) {
     const auto& names = *in_.no_placement;
     return std::find(names.begin(), names.end(), nodes_.name(n).substr(nodes_.name(c.entry).size() + 1)) != names.end();
   };
-  if (std::none_of(tensors.begin(), tensors.end(), [&](node n) { return !nodes_.is_buffer(n) && unplaced(n); }))
-    return false;
+  auto parts = nodes_.tensors_below(c.entry, tensor_kind::parameters);
+  if (std::none_of(parts.begin(), parts.end(), unplaced)) return false;
   if (cursor_ + 1 >= devices_.size() || devices_[cursor_ + 1].offload) return false;
   const auto& next = devices_[cursor_ + 1];
   if (next.used + c.total <= next.budget) return false;
-  node_list parts;
-  std::copy_if(tensors.begin(), tensors.end(), std::back_inserter(parts), [&](node n) { return !unplaced(n); });
+  const auto buffers = nodes_.tensors_below(c.entry, tensor_kind::buffers);
+  parts.insert(parts.end(), buffers.begin(), buffers.end());
+  std::erase_if(parts, unplaced);
   todo_.push_front(parts);
   for (const auto part : parts) reserve_.exclude(part);
   return true;

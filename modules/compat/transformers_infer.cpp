@@ -122,12 +122,11 @@ result<budgets> balance(const module_tree& tree, const planned_model& model, con
 }
 
 number buffer_bytes(const module_tree& tree, module_index m) {
-  const auto list = tree.subtree_buffers(m);
   std::unordered_set<storage_id> seen;
   byte_sum sum;
-  for (const auto& t : list)
-    if (list.size() == 1 || seen.insert(t.storage).second)
-      sum += {static_cast<int128>(t.elements) * stored_width(t.type), 0, 1};
+  visit_below(tree, m, tensor_kind::buffers, [&](std::string_view, const tensor& t) {
+    if (seen.insert(t.storage).second) sum += {static_cast<int128>(t.elements) * stored_width(t.type), 0, 1};
+  });
   return sum.value();
 }
 

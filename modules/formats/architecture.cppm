@@ -61,7 +61,7 @@ struct architecture_options {
 /// facts that inspection and planning need. Keys that the config omits have the defaults of the family's
 /// configuration class. Errors: `unknown_architecture` names a model type that no entry describes, `unknown_format` a
 /// document that is not a Hugging Face config, `malformed` a key of the wrong type, `overflow` and `capacity` sizes
-/// beyond any model. Linear in the number of modules; a tree has at most two million.
+/// beyond any model. Linear in the number of modules; a tree has at most 500,000.
 result<architecture> build_architecture(const json::value& config, const architecture_options& options = {});
 
 /// One model type that `build_architecture` understands.

@@ -35,6 +35,8 @@ std::string some_of(std::span<const std::string> names) {
 /// Puts a loaded_model together; the steps share `out_`.
 class model_loader {
  public:
+  explicit model_loader(bool allow_unknown_sizes = false) : allow_unknown_sizes_(allow_unknown_sizes) {}
+
   result<loaded_model> from_checkpoint(checkpoint c);
   result<loaded_model> from_document(const json::value& document, std::string_view what);
 
@@ -58,6 +60,7 @@ class model_loader {
   }
   void warn(std::string text) { out_.warnings.push_back(std::move(text)); }
 
+  bool allow_unknown_sizes_;
   loaded_model out_;
 };
 
@@ -110,8 +113,9 @@ model_loader::step model_loader::build(std::string_view what) {
     const auto& e = built.error();
     const bool foreign = e.code == errc::unknown_architecture || e.code == errc::unknown_format;
     if (!foreign) return built.propagate();
-    if (!read.has_headers()) return built.propagate();
-    return build_structural(std::string("config.json: ").append(e.subject.view()).append(": ").append(e.detail.view()));
+    return build_structural(e.code == errc::unknown_architecture
+                                ? std::string("model_type \"").append(e.subject.view()).append("\" is not known")
+                                : std::string("config.json is ").append(e.detail.view()));
   }
   out_.architecture = *std::move(built);
   map_stored();
@@ -125,13 +129,25 @@ model_loader::step model_loader::build(std::string_view what) {
 
 model_loader::step model_loader::build_structural(std::string_view why) {
   const auto& read = *out_.checkpoint;
-  if (!read.has_headers())
-    return fail(errc::unknown_architecture, read.location,
-                text<416>(why)
-                    .append(", and without tensor headers (")
-                    .append(describe(read.source))
-                    .append(") there are no shapes; add the shards or a config.json of a known architecture"));
-  auto tree = tree_from_names(read.tensors, read.location);
+  std::vector<stored_tensor> unsized;
+  if (!read.has_headers()) {
+    out_.sizes_known = false;
+    if (!allow_unknown_sizes_ || read.names.empty())
+      return fail(errc::unknown_architecture, read.location,
+                  text<416>(why)
+                      .append(", and without tensor headers (")
+                      .append(describe(read.source))
+                      .append(") the shapes are not known; add the shards or a config.json of a known architecture"));
+    for (const auto& [name, file] : read.names) {
+      stored_tensor t;
+      t.name = name;
+      t.file = file;
+      t.shape = {0};
+      unsized.push_back(std::move(t));
+    }
+    warn("sizes are not known: no tensor headers and no known config");
+  }
+  auto tree = tree_from_names(read.has_headers() ? read.tensors : unsized, read.location);
   if (!tree) return tree.propagate();
   architecture a;
   a.model_type = out_.architecture.model_type;
@@ -139,9 +155,8 @@ model_loader::step model_loader::build_structural(std::string_view why) {
   a.tree = *std::move(tree);
   a.tree.model_type = a.model_type;
   out_.architecture = std::move(a);
-  infer("module tree", "from tensor names", std::string(why));
-  warn("unknown architecture (" + std::string(why) +
-       "): the blocks were found from the names of the tensors; KV cache " + "and FLOPs are not known");
+  infer("module tree", "blocks found from tensor names", std::string(why));
+  warn(std::string(why) + ": the blocks were found from the names of the tensors; KV cache and FLOPs are not known");
   const auto choice = dtype_of_headers();
   out_.architecture.tree.dtype_name = info_of(choice.type).torch;
   out_.dtype_source = choice.source;
@@ -340,7 +355,7 @@ result<loaded_model> load_model(const std::string& path, const load_options& opt
   }
   auto read = read_checkpoint(path, {.progress = options.progress});
   if (!read) return read.propagate();
-  return model_loader().from_checkpoint(*std::move(read));
+  return model_loader(options.allow_unknown_sizes).from_checkpoint(*std::move(read));
 }
 
 result<loaded_model> load_model_text(std::string_view text, std::string_view what) {

@@ -40,6 +40,8 @@ struct loaded_model {
   std::optional<bytes> stored_bytes;  ///< sum of all tensors in the headers
   std::optional<bytes> config_bytes;  ///< what config, dtype rule and quantization give; nothing without a config
   std::optional<bytes> index_total;   ///< as the index claims
+  /// False if only names of tensors are known (see `load_options`): every tensor then has 0 elements.
+  bool sizes_known = true;
   std::string dtype_source;
   std::vector<inference> inferred;
   std::vector<std::string> warnings;
@@ -51,6 +53,8 @@ struct loaded_model {
 struct load_options {
   /// As in `checkpoint_options`.
   std::function<void(std::size_t, std::size_t, std::string_view)> progress;
+  /// Accept an index of an unknown architecture without shards: names and blocks for inspection, no sizes.
+  bool allow_unknown_sizes = false;
 };
 
 /// Reads a model from a path: everything that `read_checkpoint` takes, and `berth.module_tree/1` files. A known

@@ -199,7 +199,7 @@ machine_layout layout_of(const p2p_matrices& m, const best_rates& best, const gp
     for (std::size_t k = 0; k < n; ++k) {
       if (k == i) continue;
       g.port_rate = std::max({g.port_rate, rate(i, k), rate(k, i)});
-      const double setup = latency.empty() ? peer_setup : latency[i * n + k] * 1e-6;
+      const double setup = latency.empty() ? peer_setup : latency[i * n + k] / 1e6;
       l.peers.push_back({i, k, segment_kind::fabric, rate(i, k), true, setup});
     }
     l.gpus.push_back(std::move(g));

@@ -111,7 +111,7 @@ class plan_reader {
     if (topology == nullptr) return fail(errc::malformed, what_, "\"topology\" is missing");
     auto read = read_topology_json(*topology, what_);
     if (!read) return read.propagate();
-    take_topology(read->topology);
+    take_topology(read->machine);
     for (auto& n : read->notes) out_.notes.push_back(n);
     header();
     atoms();

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "report.hpp"
+#include "kinds.hpp"
 
 import berth.formats;
 
@@ -111,7 +112,7 @@ found compare_tensors(const berth::module_tree& want, const berth::module_tree& 
 }  // namespace
 
 void run_architecture_case(const std::filesystem::path& config, const std::filesystem::path& tree, report& out) {
-  const auto name = config.string();
+  const auto name = shown(config);
   if (!out.wants(kind, name)) return;
   const auto parsed = read_json(config);
   const auto document = read_json(tree);

@@ -12,8 +12,6 @@
 #include "kinds.hpp"
 #include "report.hpp"
 
-import berth.formats;
-
 namespace golden {
 
 namespace {
@@ -75,7 +73,7 @@ void run_vector(const std::string& path, std::size_t number, const berth::json::
 }  // namespace
 
 void run_safetensors_vectors(const std::filesystem::path& file, const berth::json::value& document, report& r) {
-  const auto path = shown(file);
+  const auto path = file.filename().string();
   const auto* vectors = document.find("vectors");
   if (vectors == nullptr || vectors->if_array() == nullptr) {
     r.failed(kind, path, "vectors", "a list", "none");

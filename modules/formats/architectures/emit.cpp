@@ -22,7 +22,7 @@ import :architecture_entry;
 namespace berth::architectures {
 namespace {
 
-inline constexpr std::uint64_t max_modules = 2'000'000;
+inline constexpr std::uint64_t max_modules = 500'000;
 inline constexpr std::uint64_t max_layer_fact = std::uint64_t{1} << 30;
 
 /// Tensors of torch's layers. A letter of a shape is an argument: "a" the first, "b" the second ...; a bias exists
@@ -127,7 +127,7 @@ class emitter {
     for (; at < tokens.size() && (tokens[at] == "block" || tokens[at] == "tied"); ++at)
       (tokens[at] == "block" ? block : tied) = true;
     if (++out_.modules > max_modules) {
-      scope_.note(errc::capacity, scope_.entry().types, "the config describes more than two million modules");
+      scope_.note(errc::capacity, scope_.entry().types, "the config describes more than 500,000 modules");
       return;
     }
     const auto token = tokens[at];
