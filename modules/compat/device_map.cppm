@@ -20,19 +20,19 @@ export namespace berth::hf {
 /// "mps", "cuda:0").
 class device_key {
  public:
-  static device_key accelerator(std::int64_t index) { return device_key(index); }
-  static device_key named(std::string_view word) { return device_key(std::string(word)); }
+  static inline device_key accelerator(std::int64_t index) { return device_key(index); }
+  static inline device_key named(std::string_view word) { return device_key(std::string(word)); }
   /// "0", "12", "-1" are accelerators, everything else is a word.
   static device_key parse(std::string_view text);
 
-  bool is_accelerator() const { return value_.index() == 0; }
+  inline bool is_accelerator() const { return value_.index() == 0; }
   /// Precondition: `is_accelerator()`.
-  std::int64_t index() const { return *std::get_if<0>(&value_); }
+  inline std::int64_t index() const { return *std::get_if<0>(&value_); }
   /// The word, "" for an accelerator.
-  std::string_view word() const { return is_accelerator() ? std::string_view() : *std::get_if<1>(&value_); }
-  bool is(std::string_view w) const { return !is_accelerator() && word() == w; }
+  inline std::string_view word() const { return is_accelerator() ? std::string_view() : *std::get_if<1>(&value_); }
+  inline bool is(std::string_view w) const { return !is_accelerator() && word() == w; }
   /// "0" or "cpu".
-  std::string text() const { return is_accelerator() ? std::to_string(index()) : std::string(word()); }
+  inline std::string text() const { return is_accelerator() ? std::to_string(index()) : std::string(word()); }
 
   friend bool operator==(const device_key&, const device_key&) = default;
   friend auto operator<=>(const device_key&, const device_key&) = default;

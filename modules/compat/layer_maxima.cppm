@@ -26,7 +26,7 @@ struct layer_maximum {
   std::uint32_t layers = 0;
   bool real = false;
 
-  number value() const { return real ? number::real(static_cast<double>(eighths) / 8.0) : number(eighths / 8); }
+  inline number value() const { return real ? number::real(static_cast<double>(eighths) / 8.0) : number(eighths / 8); }
 };
 
 /// `get_max_layer_size` of every module at once, from the leaves up. Linear time. (Aliases count as empty: they hold no

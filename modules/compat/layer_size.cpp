@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 module;
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <vector>
 
 module berth.compat;
@@ -20,10 +20,11 @@ std::vector<bool> kept_whole(const module_tree& tree, const std::vector<std::str
                              const std::vector<std::string>& class_of) {
   std::vector<bool> whole(tree.modules().size());
   if (no_split.empty()) return whole;
-  const std::unordered_set<std::string_view> classes(no_split.begin(), no_split.end());
   for (std::size_t m = 0; m < whole.size(); ++m) {
     const bool replaced = !class_of.empty() && !class_of[m].empty();
-    whole[m] = classes.contains(replaced ? class_of[m] : tree.modules()[m].class_name);
+    const auto& name = replaced ? class_of[m] : tree.modules()[m].class_name;
+    // A handful of names: comparing them costs less than hashing one.
+    whole[m] = std::find(no_split.begin(), no_split.end(), name) != no_split.end();
   }
   return whole;
 }

@@ -20,7 +20,7 @@ struct largest_layers {
 
 /// `get_max_layer_size` over the root's parameters, children and buffers. A layer is a childless module, a bare tensor
 /// or a module whose class is in `no_split`; direct parameters of other modules are ignored.
-/// Errors: those of `compute_module_sizes`, and trees that torch cannot build (`unsupported`).
+/// Errors: those of `compute_module_sizes`; `peer_failure` (RecursionError) if aliases nest without end.
 result<largest_layers> get_max_layer_size(const module_tree& tree, const std::vector<std::string>& no_split);
 
 /// `calculate_maximum_sizes`: bytes in all and the largest layer, with the tree's own no-split classes.

@@ -127,18 +127,9 @@ void visit_below(const module_tree& tree, module_index top, tensor_kind kind, co
 
 result<done> check_tree(const module_tree& tree) {
   if (tree.modules().empty()) return fail(errc::invalid_argument, "module tree", "the tree has no root module");
-  bool aliases = false;
-  for (const auto& m : tree.modules()) {
-    aliases = aliases || m.is_alias();
-    if (m.local_name().find('.') != std::string_view::npos)
-      return fail(errc::unsupported, m.name, "a module name with a dot in one component cannot exist in torch");
-  }
-  for (const auto list : {tree.parameters(), tree.buffers()})
-    for (const auto& t : list)
-      if (t.local_name().find('.') != std::string_view::npos)
-        return fail(errc::unsupported, t.name, "a tensor name with a dot in one component cannot exist in torch");
-  if (aliases) return visit_registered(tree, [](std::string_view, const tensor&, bool) {});
-  return done{};
+  const auto modules = tree.modules();
+  if (std::none_of(modules.begin(), modules.end(), [](const module_node& m) { return m.is_alias(); })) return done{};
+  return visit_registered(tree, [](std::string_view, const tensor&, bool) {});
 }
 
 node_table::node_table(const module_tree& tree)

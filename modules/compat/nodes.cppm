@@ -18,8 +18,8 @@ import berth.model;
 
 namespace berth::hf {
 
-/// Refuses trees that torch cannot build (a dot inside a component's name) and those whose aliases nest without end,
-/// on which the peers fail too. Linear in the number of tensors.
+/// Refuses trees whose aliases nest without end, on which the peers fail too (`peer_failure`, RecursionError). Linear
+/// in the number of modules.
 result<done> check_tree(const module_tree& tree);
 
 /// Calls `visit(name, tensor, is_buffer)` for every tensor under every name, those under alias modules included: the
@@ -49,19 +49,23 @@ class node_table {
   node_table(const node_table&) = delete;
   node_table& operator=(const node_table&) = delete;
 
-  const module_tree& tree() const { return *tree_; }
-  std::size_t size() const { return buffers_end_ + extra_.size(); }
+  inline const module_tree& tree() const { return *tree_; }
+  inline std::size_t size() const { return buffers_end_ + extra_.size(); }
 
-  node of_module(module_index m) const { return m; }
-  node of_parameter(std::uint32_t i) const { return modules_end_ + i; }
-  node of_buffer(std::uint32_t i) const { return parameters_end_ + i; }
-  bool is_module(node n) const { return n < modules_end_ || (n >= buffers_end_ && extra_[n - buffers_end_].is_module); }
-  bool is_parameter(node n) const { return n >= modules_end_ && n < parameters_end_; }
-  bool is_buffer(node n) const { return n >= parameters_end_ && n < buffers_end_; }
+  inline node of_module(module_index m) const { return m; }
+  inline node of_parameter(std::uint32_t i) const { return modules_end_ + i; }
+  inline node of_buffer(std::uint32_t i) const { return parameters_end_ + i; }
+  inline bool is_module(node n) const {
+    return n < modules_end_ || (n >= buffers_end_ && extra_[n - buffers_end_].is_module);
+  }
+  inline bool is_parameter(node n) const { return n >= modules_end_ && n < parameters_end_; }
+  inline bool is_buffer(node n) const { return n >= parameters_end_ && n < buffers_end_; }
   /// True for a node with bytes of its own; false for aliases and what lies below them.
-  bool is_original(node n) const { return n < buffers_end_ && !(n < modules_end_ && tree_->modules()[n].is_alias()); }
-  std::uint32_t parameter_index(node n) const { return n - modules_end_; }
-  std::uint32_t buffer_index(node n) const { return n - parameters_end_; }
+  inline bool is_original(node n) const {
+    return n < buffers_end_ && !(n < modules_end_ && tree_->modules()[n].is_alias());
+  }
+  inline std::uint32_t parameter_index(node n) const { return n - modules_end_; }
+  inline std::uint32_t buffer_index(node n) const { return n - parameters_end_; }
 
   std::string_view name(node n) const;
   /// The module object behind a module node. Precondition: `is_module(n)`.
@@ -71,7 +75,7 @@ class node_table {
   /// The extra node of that name, or `none`.
   node find_extra(std::string_view name) const;
 
-  bool has_children(node n) const { return is_module(n) && tree_->first_child(object(n)) != none; }
+  inline bool has_children(node n) const { return is_module(n) && tree_->first_child(object(n)) != none; }
   /// Child modules, each object once.
   node_list children(node n);
   /// What a split puts in the place of a module: its direct parameters, then its children, each object once.

@@ -40,8 +40,8 @@ class number {
 
   friend number operator+(const number& a, const number& b);
   friend number operator-(const number& a, const number& b);
-  friend number operator*(const number& a, double b) { return real(a.to_double() * b); }
-  number& operator+=(const number& b) { return *this = *this + b; }
+  friend inline number operator*(const number& a, double b) { return real(a.to_double() * b); }
+  inline number& operator+=(const number& b) { return *this = *this + b; }
 
   /// `a // b` of Python for a positive divisor.
   friend number floor_divide(const number& a, std::int64_t b);
@@ -50,7 +50,7 @@ class number {
   friend number truncated_quotient(const number& a, std::int64_t b);
 
   friend std::partial_ordering operator<=>(const number& a, const number& b);
-  friend bool operator==(const number& a, const number& b) { return (a <=> b) == 0; }
+  friend inline bool operator==(const number& a, const number& b) { return (a <=> b) == 0; }
 
  private:
   enum class kind : std::uint8_t { integer, wide_integer, real };

@@ -77,9 +77,9 @@ class placement {
   };
 
   void list_devices(const hf::budgets& given);
-  device_state& current() { return devices_[cursor_]; }
-  number bytes(node n) const { return bytes_of(nodes_, in_.sizes, n).value(); }
-  bool splittable(node n) const { return nodes_.has_children(n) && !in_.whole[nodes_.object(n)]; }
+  inline device_state& current() { return devices_[cursor_]; }
+  inline number bytes(node n) const { return bytes_of(nodes_, in_.sizes, n).value(); }
+  inline bool splittable(node n) const { return nodes_.has_children(n) && !in_.whole[nodes_.object(n)]; }
 
   result<done> treat(node entry);
   result<candidate> examine(node entry, const std::function<bool(node)>& listed) const;

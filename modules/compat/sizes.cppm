@@ -22,11 +22,11 @@ struct byte_sum {
   std::uint32_t fractional = 0;  ///< tensors whose width is not a whole number of bytes
   std::uint32_t tensors = 0;     ///< tensors counted; a module with none is absent from the peers' dictionaries
 
-  number value() const {
+  inline number value() const {
     if (fractional == 0) return number(eighths / 8);
     return number::real(static_cast<double>(eighths) / 8.0);
   }
-  byte_sum& operator+=(const byte_sum& o) {
+  inline byte_sum& operator+=(const byte_sum& o) {
     eighths += o.eighths;
     fractional += o.fractional;
     tensors += o.tensors;
@@ -51,19 +51,19 @@ class module_sizes {
   /// Widths per parameter and per buffer of the tree. Linear time.
   module_sizes(const module_tree& tree, std::vector<element_width> parameters, std::vector<element_width> buffers);
 
-  const byte_sum& of_module(module_index m) const { return modules_[m]; }
-  byte_sum of_parameter(std::uint32_t i) const { return sum_of(tree_->parameters()[i], parameters_[i]); }
-  byte_sum of_buffer(std::uint32_t i) const { return sum_of(tree_->buffers()[i], buffers_[i]); }
+  inline const byte_sum& of_module(module_index m) const { return modules_[m]; }
+  inline byte_sum of_parameter(std::uint32_t i) const { return sum_of(tree_->parameters()[i], parameters_[i]); }
+  inline byte_sum of_buffer(std::uint32_t i) const { return sum_of(tree_->buffers()[i], buffers_[i]); }
   /// True if a parameter (not only buffers) was counted in module `m` or below.
   bool counts_parameters(module_index m) const;
-  number total() const { return modules_.front().value(); }
+  inline number total() const { return modules_.front().value(); }
 
   /// The dictionary in the peers' order: tensors in walk order (parameters, then buffers), each behind those of its
   /// ancestors that are new, from the root down.
   std::vector<named_size> entries() const;
 
  private:
-  static byte_sum sum_of(const tensor& t, element_width w) {
+  static inline byte_sum sum_of(const tensor& t, element_width w) {
     if (w == uncounted) return {};
     return {static_cast<int128>(t.elements) * w, w % 8 != 0 ? 1u : 0u, 1u};
   }

@@ -30,7 +30,7 @@ class tie_index {
  public:
   tie_index(const node_table& nodes, const tied_groups& groups);
 
-  bool empty() const { return members_.empty(); }
+  inline bool empty() const { return members_.empty(); }
   /// The members outside `entry` of every group that has members inside and outside, in group order.
   /// O(log of all prefixes + size of the groups concerned).
   std::vector<const tied_member*> tied_to(std::string_view entry) const;

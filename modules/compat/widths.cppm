@@ -28,9 +28,8 @@ class width_rule {
  public:
   static result<width_rule> make(std::string_view dtype, const special_dtypes& special);
 
-  bool has_special() const { return !special_.empty(); }
   /// Width of a tensor called `name` in the walk at hand. Error: its dtype has no size in the peer.
-  result<element_width> width(std::string_view name, dtype own) const {
+  inline result<element_width> width(std::string_view name, dtype own) const {
     if (!special_.empty())
       if (const auto it = special_.find(name); it != special_.end()) return it->second;
     const auto& w = plain_[static_cast<std::size_t>(own)];

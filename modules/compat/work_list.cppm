@@ -22,13 +22,13 @@ class work_list {
  public:
   explicit work_list(std::size_t nodes) : links_(nodes + 1) { links_[0] = {0, 0, true}; }
 
-  bool empty() const { return links_[0].next == 0; }
-  bool contains(node n) const { return n + 1 < links_.size() && links_[n + 1].listed; }
-  node front() const { return links_[0].next - 1; }
+  inline bool empty() const { return links_[0].next == 0; }
+  inline bool contains(node n) const { return n + 1 < links_.size() && links_[n + 1].listed; }
+  inline node front() const { return links_[0].next - 1; }
   /// The node behind `n`, or `none`.
-  node after(node n) const { return links_[n + 1].next - 1; }
+  inline node after(node n) const { return links_[n + 1].next - 1; }
 
-  void push_front(node n) { insert(0, n); }
+  inline void push_front(node n) { insert(0, n); }
   /// Puts `list` in order in front of everything.
   void push_front(const node_list& list);
   void push_back(const node_list& list);
@@ -54,7 +54,7 @@ class layer_reserve {
   layer_reserve(const layer_maxima& maxima, const node_table& nodes, const work_list& list)
       : maxima_(maxima), nodes_(nodes), list_(list) {}
 
-  const number& bytes() const { return bytes_; }
+  inline const number& bytes() const { return bytes_; }
 
   /// The first computation, over modules and bare tensors alike.
   void start(const node_list& list);
@@ -78,7 +78,7 @@ class layer_reserve {
     std::uint32_t real_entries = 0;
   };
   /// Bare tensors count in the first computation only.
-  bool excluded(node n) const {
+  inline bool excluded(node n) const {
     return (computation_ > 1 && !nodes_.is_module(n)) || (n < excluded_at_.size() && excluded_at_[n] == computation_);
   }
   number value_of(int128 eighths, const level& l) const;

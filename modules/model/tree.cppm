@@ -22,6 +22,9 @@ using module_index = std::uint32_t;
 using storage_id = std::uint32_t;
 inline constexpr std::uint32_t none = 0xffffffffu;
 
+// Accessors say `inline`: in a module's interface the body of a class member is not inline by itself, and loops over
+// large trees would pay a call for each of them.
+
 /// One parameter or buffer. `name` is the full dotted name; `local` is where the last component starts in it.
 struct tensor {
   std::string name;
@@ -33,9 +36,9 @@ struct tensor {
   std::vector<std::uint64_t> shape;
   std::uint64_t elements = 0;
 
-  std::string_view local_name() const { return std::string_view(name).substr(local); }
+  inline std::string_view local_name() const { return std::string_view(name).substr(local); }
   /// Bytes in its own dtype, rounded up to whole bytes.
-  bytes size() const { return (elements * bits_of(type) + 7) / 8; }
+  inline bytes size() const { return (elements * bits_of(type) + 7) / 8; }
 };
 
 /// One module. Modules lie in pre-order, so a module's subtree is the index range [self, subtree_end), and its
@@ -53,8 +56,8 @@ struct module_node {
   /// The same module object registered a second time: an alias has no tensors or children of its own.
   module_index alias_of = none;
 
-  std::string_view local_name() const { return std::string_view(name).substr(local); }
-  bool is_alias() const { return alias_of != none; }
+  inline std::string_view local_name() const { return std::string_view(name).substr(local); }
+  inline bool is_alias() const { return alias_of != none; }
 };
 
 /// The module tree of a model as a framework builds it: names, classes, parameters and buffers in walk order
@@ -74,30 +77,30 @@ class module_tree {
   std::optional<std::vector<std::string>> no_placement_params;
   std::string dtype_name;  ///< load dtype as written ("bfloat16", "mixed")
 
-  std::span<const module_node> modules() const { return modules_; }
-  std::span<const tensor> parameters() const { return parameters_; }
-  std::span<const tensor> buffers() const { return buffers_; }
+  inline std::span<const module_node> modules() const { return modules_; }
+  inline std::span<const tensor> parameters() const { return parameters_; }
+  inline std::span<const tensor> buffers() const { return buffers_; }
 
   /// Tensors directly in module `m`.
-  std::span<const tensor> direct_parameters(module_index m) const {
+  inline std::span<const tensor> direct_parameters(module_index m) const {
     return parameters().subspan(modules_[m].parameters_begin, modules_[m].direct_parameters);
   }
-  std::span<const tensor> direct_buffers(module_index m) const {
+  inline std::span<const tensor> direct_buffers(module_index m) const {
     return buffers().subspan(modules_[m].buffers_begin, modules_[m].direct_buffers);
   }
   /// Tensors in module `m` and everything below it.
-  std::span<const tensor> subtree_parameters(module_index m) const {
+  inline std::span<const tensor> subtree_parameters(module_index m) const {
     const auto b = modules_[m].parameters_begin;
     return parameters().subspan(b, parameters_end(modules_[m].subtree_end) - b);
   }
-  std::span<const tensor> subtree_buffers(module_index m) const {
+  inline std::span<const tensor> subtree_buffers(module_index m) const {
     const auto b = modules_[m].buffers_begin;
     return buffers().subspan(b, buffers_end(modules_[m].subtree_end) - b);
   }
 
   /// First child of `m`, or `none`. Aliases are children too; iterate with `next_sibling`.
-  module_index first_child(module_index m) const { return m + 1 < modules_[m].subtree_end ? m + 1 : none; }
-  module_index next_sibling(module_index m) const {
+  inline module_index first_child(module_index m) const { return m + 1 < modules_[m].subtree_end ? m + 1 : none; }
+  inline module_index next_sibling(module_index m) const {
     const auto p = modules_[m].parent;
     if (p == none) return none;
     const auto next = modules_[m].subtree_end;
@@ -123,10 +126,10 @@ class module_tree {
 
  private:
   friend class tree_builder;
-  std::uint32_t parameters_end(module_index end) const {
+  inline std::uint32_t parameters_end(module_index end) const {
     return end < modules_.size() ? modules_[end].parameters_begin : static_cast<std::uint32_t>(parameters_.size());
   }
-  std::uint32_t buffers_end(module_index end) const {
+  inline std::uint32_t buffers_end(module_index end) const {
     return end < modules_.size() ? modules_[end].buffers_begin : static_cast<std::uint32_t>(buffers_.size());
   }
 

@@ -112,7 +112,7 @@ found compare_tensors(const berth::module_tree& want, const berth::module_tree& 
 }  // namespace
 
 void run_architecture_case(const std::filesystem::path& config, const std::filesystem::path& tree, report& out) {
-  const auto name = shown(config);
+  const auto name = (config.parent_path().filename() / config.filename()).generic_string();
   if (!out.wants(kind, name)) return;
   const auto parsed = read_json(config);
   const auto document = read_json(tree);

@@ -88,7 +88,7 @@ void run_param_counts(const std::filesystem::path& csv, report& out) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (line.empty()) continue;
     const auto f = fields_of(line, 6);
-    const auto name = shown(csv, f[0]);
+    const auto name = csv.filename().string() + "#" + f[0];
     if (!out.wants(kind, name)) continue;
     const auto config = csv.parent_path().parent_path() / f[0];
     std::error_code ignored;

@@ -185,7 +185,7 @@ inline constexpr std::array<family, 16> families{{
     )",
      {},
      decoder_heads},
-    {"qwen2",
+    {"qwen2 mimo*",
      exactness::exact,
      "Qwen2",
      layer,

@@ -44,46 +44,49 @@ inline constexpr std::string_view masked_ties = R"(
   cls.predictions.decoder.bias = cls.predictions.bias
 )";
 
+inline constexpr part bert_model{"model", R"(
+  $Model
+    use text_embeddings width=hidden
+    encoder $Encoder
+      layer ModuleList
+        [i < layers] block $Layer
+          attention $Attention
+            self $SelfAttention
+              use query_key_value
+            use projection
+          crossattention $Attention if cross
+            self $CrossAttention
+              use query_key_value
+            use projection
+          intermediate $Intermediate
+            dense Linear(hidden, ffn)
+            intermediate_act_fn @hidden_act:gelu
+          output $Output
+            dense Linear(ffn, hidden)
+            LayerNorm LayerNorm(hidden)
+            dropout Dropout
+    pooler $Pooler if pooler
+      dense Linear(hidden, hidden)
+      activation Tanh
+)"};
+inline constexpr part query_key_value{"query_key_value", R"(
+  query Linear(hidden, heads*head_dim)
+  key Linear(hidden, heads*head_dim)
+  value Linear(hidden, heads*head_dim)
+  dropout Dropout
+)"};
+inline constexpr part projection{"projection", R"(
+  output $SelfOutput
+    dense Linear(hidden, hidden)
+    LayerNorm LayerNorm(hidden)
+    dropout Dropout
+)"};
 inline constexpr std::array<part, 6> bert_parts{{
     encoder_values,
     text_embeddings,
-    {"model", R"(
-      $Model
-        use text_embeddings width=hidden
-        encoder $Encoder
-          layer ModuleList
-            [i < layers] block $Layer
-              attention $Attention
-                self $SelfAttention
-                  use query_key_value
-                use projection
-              crossattention $Attention if cross
-                self $CrossAttention
-                  use query_key_value
-                use projection
-              intermediate $Intermediate
-                dense Linear(hidden, ffn)
-                intermediate_act_fn @hidden_act:gelu
-              output $Output
-                dense Linear(ffn, hidden)
-                LayerNorm LayerNorm(hidden)
-                dropout Dropout
-        pooler $Pooler if pooler
-          dense Linear(hidden, hidden)
-          activation Tanh
-    )"},
-    {"query_key_value", R"(
-      query Linear(hidden, heads*head_dim)
-      key Linear(hidden, heads*head_dim)
-      value Linear(hidden, heads*head_dim)
-      dropout Dropout
-    )"},
-    {"projection", R"(
-      output $SelfOutput
-        dense Linear(hidden, hidden)
-        LayerNorm LayerNorm(hidden)
-        dropout Dropout
-    )"},
+    bert_model,
+    query_key_value,
+    projection,
     {"predictions", R"(
       predictions $LMPredictionHead bias[vocab]
         transform $PredictionHeadTransform
@@ -105,6 +108,45 @@ inline constexpr std::array<head, 8> bert_heads{{
     {"$ForQuestionAnswering", "bert <self>\nqa_outputs Linear(hidden, classes)", "", ""},
     {"$ForNextSentencePrediction", "bert <self> pooler=1\ncls $OnlyNSPHead\n  seq_relationship Linear(hidden, 2)", "",
      ""},
+}};
+
+inline constexpr part roberta_embeddings{"text_embeddings", R"(
+  embeddings $Embeddings ~position_ids[1,positions]:int64 ~token_type_ids[1,positions]:int64
+    word_embeddings Embedding(vocab, width)
+    token_type_embeddings Embedding(types, width)
+    LayerNorm LayerNorm(width)
+    dropout Dropout
+    position_embeddings Embedding(positions, width)
+)"};
+inline constexpr std::array<part, 6> roberta_parts{{
+    encoder_values,
+    roberta_embeddings,
+    bert_model,
+    query_key_value,
+    projection,
+    {"lm_head", R"(
+      lm_head $LMHead bias[vocab]
+        dense Linear(hidden, hidden)
+        layer_norm LayerNorm(hidden)
+        decoder Linear(hidden, vocab)
+    )"},
+}};
+inline constexpr std::string_view roberta_ties = R"(
+  lm_head.decoder.weight = roberta.embeddings.word_embeddings.weight
+  lm_head.decoder.bias = lm_head.bias
+)";
+inline constexpr std::array<head, 4> roberta_heads{{
+    {"$ForMaskedLM", "roberta <self>\nuse lm_head", roberta_ties, "lm_head.decoder"},
+    {"$ForCausalLM", "roberta <self>\nuse lm_head", roberta_ties, "lm_head.decoder"},
+    {"$Model", "use <self> pooler=1", "", ""},
+    {"$ForSequenceClassification", R"(
+      roberta <self>
+      classifier $ClassificationHead
+        dense Linear(hidden, hidden)
+        dropout Dropout
+        out_proj Linear(hidden, classes)
+    )",
+     "", ""},
 }};
 
 inline constexpr std::array<part, 3> albert_parts{{
@@ -214,12 +256,18 @@ inline constexpr std::array<part, 2> clip_vision_parts{{
     )"},
 }};
 
-inline constexpr std::array<family, 4> families{{
+inline constexpr std::array<family, 5> families{{
     {"bert", exactness::exact, "Bert", "$Embeddings $Layer", "", R"(
       use encoder_values
       cross = add_cross_attention : 0
     )",
      bert_parts, bert_heads},
+    {"roberta", exactness::exact, "Roberta", "$Embeddings $Layer", "", R"(
+      use encoder_values
+      vocab = vocab_size : 50265
+      cross = add_cross_attention : 0
+    )",
+     roberta_parts, roberta_heads},
     {"albert", exactness::exact, "Albert", "", "", R"(
       use encoder_values
       vocab = vocab_size : 30000

@@ -57,6 +57,12 @@ inline constexpr std::array<head, 3> decoder_heads{{
     {"$ForTokenClassification", "model <self>\ndropout Dropout\nscore Linear(hidden, classes)", "", ""},
 }};
 
+/// A vision-language model around its language model.
+inline constexpr std::array<head, 1> conditional_heads{{
+    {"$ForConditionalGeneration", "model <self>\nlm_head Linear(hidden, vocab, 0)",
+     "lm_head.weight = model.language_model.embed_tokens.weight", "lm_head"},
+}};
+
 /// Families of one source file; `registry.cpp` lists them all.
 std::span<const family> decoder_families();
 std::span<const family> gpt_families();
@@ -64,6 +70,7 @@ std::span<const family> mixture_families();
 std::span<const family> encoder_families();
 std::span<const family> encoder_decoder_families();
 std::span<const family> vision_language_families();
+std::span<const family> qwen3_vision_families();
 std::span<const family> recurrent_families();
 std::span<const family> counted_families();
 

@@ -135,7 +135,35 @@ inline constexpr std::array<part, 4> zamba_parts{{
      "dt_proj_bias[ssm_heads,ssm_dim] A_log[ssm_heads,ssm_dim,state_size]:float32 D[ssm_heads,ssm_dim]"},
 }};
 
-inline constexpr std::array<family, 3> families{{
+inline constexpr std::array<part, 1> lfm2_parts{{
+    {"model", R"(
+      $Model
+        embed_tokens {embedding}
+        layers ModuleList
+          [i < layers] block $DecoderLayer
+            self_attn $Attention if attends
+              q_proj Linear(hidden, heads*head_dim, 0)
+              k_proj Linear(hidden, kv_heads*head_dim, 0)
+              v_proj Linear(hidden, kv_heads*head_dim, 0)
+              out_proj Linear(heads*head_dim, hidden, 0)
+              q_layernorm $RMSNorm:Scale(head_dim)
+              k_layernorm $RMSNorm:Scale(head_dim)
+            conv $ShortConv if !attends
+              conv Conv1d(1, hidden, kernel, conv_bias)
+              in_proj Linear(hidden, 3*hidden, conv_bias)
+              out_proj Linear(hidden, hidden, conv_bias)
+            feed_forward $MLP
+              w1 Linear(hidden, ffn, 0)
+              w3 Linear(hidden, ffn, 0)
+              w2 Linear(ffn, hidden, 0)
+            operator_norm {norm}
+            ffn_norm {norm}
+        use rope
+        embedding_norm {norm}
+    )"},
+}};
+
+inline constexpr std::array<family, 4> families{{
     {"mamba", exactness::exact, "Mamba", "$Block $Mixer", "", R"(
       vocab = vocab_size : 50280
       hidden = hidden_size : 768
@@ -217,6 +245,26 @@ inline constexpr std::array<family, 3> families{{
       state_f32 := inner * state_size
     )",
      zamba_parts, decoder_heads},
+    {"lfm2", exactness::exact, "Lfm2", "$DecoderLayer", "", R"(
+      use decoder_values
+      vocab = vocab_size : 65536
+      hidden = hidden_size : 2560
+      kv_heads = num_key_value_heads : 8
+      max_context = max_position_embeddings : 128000
+      tied = tie_embedding|tie_word_embeddings : 1
+      stated_ffn = block_ff_dim|intermediate_size : 12288
+      adjusts = block_auto_adjust_ff_dim : 1
+      factor = block_ffn_dim_multiplier : 1
+      multiple = block_multiple_of : 256
+      scaled := int(factor * int(2 * stated_ffn / 3))
+      ffn := if(adjusts, (scaled + multiple - 1) / multiple * multiple, stated_ffn)
+      kernel = conv_L_cache : 3
+      conv_bias = conv_bias : 0
+      listed := is(layer_types[i], full_attention) || is(layer_types[i], attention)
+      attends := if(has(layer_types), listed, if(has(full_attn_idxs), in(i, full_attn_idxs), 1))
+      state := if(attends, 0, hidden * kernel)
+    )",
+     lfm2_parts, decoder_heads},
 }};
 
 }  // namespace

@@ -16,15 +16,16 @@ import :architecture_entry;
 namespace berth::architectures {
 namespace {
 
-std::array<std::span<const family>, 8> all_families() {
-  return {decoder_families(),         gpt_families(),
-          mixture_families(),         encoder_families(),
-          encoder_decoder_families(), vision_language_families(),
-          recurrent_families(),       counted_families()};
+auto all_families() {
+  return std::array{decoder_families(),         gpt_families(),
+                    mixture_families(),         encoder_families(),
+                    encoder_decoder_families(), vision_language_families(),
+                    qwen3_vision_families(),    recurrent_families(),
+                    counted_families()};
 }
 
 /// The decoder that Llama made common; families override parts of it. Meaning of the names: docs/architectures.md.
-inline constexpr std::array<part, 16> shared_parts{{
+inline constexpr std::array<part, 17> shared_parts{{
     {"decoder_values", R"(
       vocab = vocab_size : 32000
       hidden = hidden_size : 4096
@@ -105,6 +106,18 @@ inline constexpr std::array<part, 16> shared_parts{{
     {"experts", R"(
       experts $Experts gate_up_proj[experts,2*expert_width,hidden] down_proj[experts,hidden,expert_width]
         act_fn {activation}
+    )"},
+    // What a vision-language model takes from its language model `text`.
+    {"text_facts", R"(
+      hidden := text.hidden
+      vocab := text.vocab
+      layers := text.layers
+      heads := text.heads
+      kv_heads := text.kv_heads
+      head_dim := text.head_dim
+      max_context := text.max_context
+      own_tied = tie_word_embeddings : 0
+      text_tied = text_config.tie_word_embeddings : 0
     )"},
     {"rope", R"(
       rotary_emb $RotaryEmbedding ~inv_freq[(rotary_dim+1)/2]:float32 ~original_inv_freq[(rotary_dim+1)/2]:float32
