@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// berth.formats: the only door to JSON and XML. Reads checkpoints, configs, maps and topologies; writes berth's formats.
+// berth.formats: the only door to JSON and XML. Reads checkpoints, configs, maps and topologies; writes berth's
+// formats.
 export module berth.formats;
 
 export import berth.model;

@@ -251,7 +251,7 @@ model_loader::step model_loader::size_from_config() {
     out_.config_bytes = tree.byte_total();
     return std::nullopt;
   }
-  auto sized = quantized_sizes(tree, *out_.quantization);
+  auto sized = quantized_sizes(tree, *out_.quantization, &out_.names);
   if (sized) {
     out_.sizes = std::move(sized->sizes);
     out_.config_bytes = sized->total;

@@ -12,6 +12,7 @@ module;
 export module berth.formats:quantization;
 
 import berth.model;
+import :conversion;
 import :json;
 
 export namespace berth {
@@ -99,8 +100,9 @@ struct quantized_tree {
 };
 
 /// Computes what each tensor of a tree takes as stored under `q`: which Linear weights (and stacked experts) are
-/// converted and how large they are; everything else keeps its dtype. Error: `unsupported` for an unknown method.
-/// Linear in tensors times skip patterns.
-result<quantized_tree> quantized_sizes(const module_tree& tree, const quantization& q);
+/// converted and how large they are; everything else keeps its dtype. If the names of stored tensors are known, they
+/// decide: a weight with scales or other companions is converted, one without is not. Error: `unsupported` for an
+/// unknown method. Linear in tensors times skip patterns.
+result<quantized_tree> quantized_sizes(const module_tree& tree, const quantization& q, const name_map* names = nullptr);
 
 }  // namespace berth

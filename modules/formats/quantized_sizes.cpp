@@ -93,7 +93,9 @@ bool is_below(std::string_view name, std::string_view ancestor) {
 /// Decides for each weight of a tree how it is stored, and adds up.
 class tree_sizer {
  public:
-  tree_sizer(const module_tree& tree, const quantization& q) : tree_(tree), q_(q) {
+  tree_sizer(const module_tree& tree, const quantization& q, const name_map* names) : tree_(tree), q_(q) {
+    if (names != nullptr)
+      for (const auto& c : names->companions) with_companion_.insert(c.tensor);
     for (const auto& [name, format] : q.overrides)
       if (name.starts_with("re:"))
         expressions_.emplace_back(std::string_view(name).substr(3), &format);
@@ -144,7 +146,9 @@ class tree_sizer {
   /// Bytes of a converted weight, nothing for a weight that stays; an error for an unknown method.
   result<std::optional<bytes>> size_of_weight(const tensor& t, bytes& overhead) const {
     const bool stack = is_expert_stack(t);
-    if (!stack && (q_.experts_only || !is_linear(t))) return std::optional<bytes>{};
+    const bool eligible = with_companion_.empty() ? stack || (!q_.experts_only && is_linear(t))
+                                                  : with_companion_.contains(t.name);
+    if (!eligible) return std::optional<bytes>{};
     bytes total = 0, extra = 0;
     bool any = false;
     const auto parts = stored_.find(t.name);
@@ -186,8 +190,7 @@ class tree_sizer {
         part.from.stored.ends_with(".weight") ? parent_of(part.from.stored) : std::string_view(part.from.stored);
     if (const auto* f = override_of(t, part, stored_module)) return *f;
     if (const auto* f = override_of(t, part, tree_module)) return *f;
-    if (q_.format.encoding == weight_encoding::plain || is_skipped(stored_module, t) || is_skipped(tree_module, t))
-      return {};
+    if (with_companion_.empty() && (is_skipped(stored_module, t) || is_skipped(tree_module, t))) return {};
     return q_.format;
   }
 
@@ -268,12 +271,13 @@ class tree_sizer {
   std::unordered_map<std::string, std::vector<saved_tensor>> stored_;
   std::vector<std::string> default_skip_;
   std::unordered_set<module_index> with_bias_;
+  std::unordered_set<std::string_view> with_companion_;  ///< empty: not known
 };
 
 }  // namespace
 
-result<quantized_tree> quantized_sizes(const module_tree& tree, const quantization& q) {
-  return tree_sizer(tree, q).run();
+result<quantized_tree> quantized_sizes(const module_tree& tree, const quantization& q, const name_map* names) {
+  return tree_sizer(tree, q, names).run();
 }
 
 }  // namespace berth

@@ -75,8 +75,7 @@ BOOST_AUTO_TEST_CASE(the_peers_own_examples) {
   const auto three = test_models_in_sequence(3);
   auto r = request_of("0=500,1=500");
   r.clean_result = true;
-  BOOST_TEST(accelerate_plan(three, r) == "0: 0 1.linear1 1.batchnorm | 1: 1.linear2 2" ||
-             accelerate_plan(three, r) == "0: 0 1.batchnorm 1.linear1 | 1: 1.linear2 2");
+  BOOST_TEST(accelerate_plan(three, r) == "0: 0 1.batchnorm 1.linear1 | 1: 1.linear2 2");
   r.no_split = {"ModelForTest"};
   BOOST_TEST(accelerate_plan(three, r) == "0: 0 | 1: 1 2");
 }
@@ -98,10 +97,8 @@ BOOST_AUTO_TEST_CASE(a_tied_owner_that_is_too_large_is_split) {
 }
 
 BOOST_AUTO_TEST_CASE(a_parameter_with_the_name_of_a_module_is_outside_it) {
-  BOOST_TEST(accelerate_plan("compute{weight=96 bias=32 weight_submodule{w@compute.weight}}", "0=4,cpu=96000") ==
-             "0: compute.weight_submodule | cpu: compute.bias compute.weight" ||
-             !accelerate_plan("compute{weight=96 bias=32 weight_submodule{w@compute.weight}}", "0=4,cpu=96000")
-                  .ends_with("Error"));
+  const auto map = accelerate_plan("compute{weight=96 bias=32 weight_submodule{w@compute.weight}}", "0=4,cpu=96000");
+  BOOST_TEST(!map.ends_with("Error"));
 }
 
 BOOST_AUTO_TEST_CASE(root_tensors_come_before_and_after_the_children) {
@@ -195,7 +192,8 @@ BOOST_AUTO_TEST_CASE(special_dtypes_match_buffers_by_the_name_inside_the_placed_
 }
 
 BOOST_AUTO_TEST_CASE(buffers_under_an_alias_of_an_outside_module_count_again) {
-  const auto out = hf::accelerate::infer_auto_device_map(tree_of("x{i{n~50}} a{w=100 j&x.i}"), request_of("0=1,cpu=10000"));
+  const auto out =
+      hf::accelerate::infer_auto_device_map(tree_of("x{i{n~50}} a{w=100 j&x.i}"), request_of("0=1,cpu=10000"));
   BOOST_TEST(out.offloaded_buffer_bytes->text() == "100");
 }
 
@@ -223,9 +221,7 @@ BOOST_AUTO_TEST_CASE(fallback_looks_further_down_for_anything_that_fits_an_empty
 BOOST_AUTO_TEST_CASE(fallback_takes_a_module_out_of_its_parents) {
   auto r = request_of("0=500,cpu=2000");
   r.fallback_allocation = true;
-  BOOST_TEST(accelerate_plan(tree_of("a{w=400} p{v=150 q{x{w=120} y{w=40}}}"), r) ==
-             "0: p.q.y | cpu: a p.q.x p.v" || accelerate_plan(tree_of("a{w=400} p{v=150 q{x{w=120} y{w=40}}}"), r) ==
-             "0: p.q.y | cpu: a p.q.x p.v");
+  BOOST_TEST(accelerate_plan(tree_of("a{w=400} p{v=150 q{x{w=120} y{w=40}}}"), r) == "0: p.q.y | cpu: a p.q.x p.v");
 }
 
 BOOST_AUTO_TEST_CASE(q8_fallback_crashes_on_a_fractional_limit) {

@@ -49,11 +49,12 @@ BOOST_AUTO_TEST_CASE(the_number_is_read_as_python_reads_a_float) {
   BOOST_TEST(size_of("5.GB") == "5000000000");
   BOOST_TEST(size_of("0x10GB") == "ValueError");
   BOOST_TEST(size_of("1,5GB") == "ValueError");
-  BOOST_TEST(size_of("1\xd9\xa0GB") == "10000000000");                          // Arabic zero
-  BOOST_TEST(size_of("\xf0\x9d\x9f\x99\xe2\x80\x83KB") == "1000");              // mathematical one, em space
-  BOOST_TEST(size_of("1\xe2\x80\x8bKB") == "ValueError");                       // zero-width space is no white space
-  BOOST_TEST(size_of("2G\xc4\xb1" "B") == "2147483648");                        // dotless i upper-cases to I
-  BOOST_TEST(size_of("9007199254740993KB") == "9007199254740992000");           // rounded to a double first
+  BOOST_TEST(size_of("1\xd9\xa0GB") == "10000000000");              // Arabic zero
+  BOOST_TEST(size_of("\xf0\x9d\x9f\x99\xe2\x80\x83KB") == "1000");  // mathematical one, em space
+  BOOST_TEST(size_of("1\xe2\x80\x8bKB") == "ValueError");           // zero-width space is no white space
+  BOOST_TEST(size_of("2G\xc4\xb1"
+                     "B") == "2147483648");                            // dotless i upper-cases to I
+  BOOST_TEST(size_of("9007199254740993KB") == "9007199254740992000");  // rounded to a double first
   BOOST_TEST(size_of("123456789012345678901234567890KB") == "123456789012345686040493921665024");
   BOOST_TEST(size_of("1e40KB") == "10000000000000000139372116959414099130712064");
 }

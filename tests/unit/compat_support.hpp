@@ -81,7 +81,8 @@ inline hf::memory_request memory_of(std::string_view text) {
     const auto comma = std::min(text.find(','), text.size());
     const auto pair = text.substr(0, comma);
     const auto equals = pair.find('=');
-    m.limits->push_back({hf::device_key::parse(pair.substr(0, equals)), hf::parse_memory_value(pair.substr(equals + 1))});
+    m.limits->push_back(
+        {hf::device_key::parse(pair.substr(0, equals)), hf::parse_memory_value(pair.substr(equals + 1))});
     text.remove_prefix(std::min(text.size(), comma + 1));
   }
   return m;
@@ -101,7 +102,8 @@ inline std::string text_of(const hf::device_map& map) {
 
 inline std::string text_of(const hf::budgets& budgets) {
   std::string s;
-  for (const auto& b : budgets) s.append(s.empty() ? "" : ",").append(b.device.text()).append("=").append(b.bytes.text());
+  for (const auto& b : budgets)
+    s.append(s.empty() ? "" : ",").append(b.device.text()).append("=").append(b.bytes.text());
   return s;
 }
 
@@ -111,7 +113,8 @@ inline std::string text_of(const hf::outcome& o) {
 }
 
 inline bool warns(const std::vector<hf::warning>& warnings, hf::warning_kind kind) {
-  return std::any_of(warnings.begin(), warnings.end(), [&](const auto& w) { return w.kind == kind && !w.text.empty(); });
+  return std::any_of(warnings.begin(), warnings.end(),
+                     [&](const auto& w) { return w.kind == kind && !w.text.empty(); });
 }
 
 /// A request for `how` on budgets, with uncleaned maps: what most vectors show.
@@ -128,7 +131,8 @@ inline hf::request request_of(std::string_view memory, std::vector<std::string> 
 inline std::string accelerate_plan(const berth::module_tree& tree, const hf::request& r) {
   return text_of(hf::accelerate::device_map_for(tree, r));
 }
-inline std::string accelerate_plan(std::string_view tree, std::string_view memory, std::vector<std::string> no_split = {}) {
+inline std::string accelerate_plan(std::string_view tree, std::string_view memory,
+                                   std::vector<std::string> no_split = {}) {
   return accelerate_plan(tree_of(tree), request_of(memory, std::move(no_split)));
 }
 inline std::string transformers_plan(const berth::module_tree& tree, const hf::request& r) {

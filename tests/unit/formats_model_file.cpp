@@ -81,7 +81,7 @@ std::string safetensors(const shapes& list, std::string_view type, std::uint64_t
 
 berth::loaded_model load(const folder& f) {
   auto m = berth::load_model(f.path.string());
-  BOOST_REQUIRE_MESSAGE(m.has_value(), m ? "" : std::string(m.error().detail.view()));
+  BOOST_REQUIRE_MESSAGE(m.has_value(), (m ? std::string() : std::string(m.error().detail.view())));
   return *std::move(m);
 }
 

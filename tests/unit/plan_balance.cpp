@@ -9,36 +9,11 @@
 #include <tuple>
 #include <vector>
 
-#include "plan_support.hpp"
-
-import berth;
+#include "plan_problem.hpp"
 
 namespace {
 
 using namespace berth;
-
-/// Owner of a problem made from a random shape: GPUs "0", "1", ... and, if the shape has one, a CPU.
-struct owned_problem {
-  std::vector<std::string> names;
-  std::vector<atom> atoms;
-  std::vector<bytes> loads;
-  std::vector<storage_use> ties;
-  std::vector<seat> seats;
-
-  explicit owned_problem(const random_shape& s) {
-    for (std::size_t i = 0; i < s.loads.size(); ++i) names.push_back("a" + std::to_string(i));
-    for (std::size_t i = 0; i < s.loads.size(); ++i) atoms.push_back({names[i], atom_kind::other, s.loads[i], 0});
-    loads.assign(s.loads.begin(), s.loads.end());
-    if (s.tied) ties = {{0, 0, s.loads[0]}, {0, static_cast<std::uint32_t>(s.loads.size() - 1), s.loads[0]}};
-    for (std::size_t d = 0; d < s.budgets.size(); ++d)
-      seats.push_back({static_cast<device_index>(d), device_id(static_cast<int>(d)), device_kind::gpu,
-                       accelerator_api::cuda, s.budgets[d]});
-    if (s.cpu > 0)
-      seats.push_back(
-          {static_cast<device_index>(s.budgets.size()), "cpu", device_kind::cpu, accelerator_api::none, s.cpu});
-  }
-  problem_view view(std::uint32_t slots = 2) const { return {atoms, loads, ties, seats, slots}; }
-};
 
 /// An interval plan as the tie rules rank it: ratio, seats used, head-room (larger is better), positions, last atoms.
 /// With a special seat 0 its load comes first and does not count for the ratio or the head-room.
