@@ -146,8 +146,8 @@ class tree_sizer {
   /// Bytes of a converted weight, nothing for a weight that stays; an error for an unknown method.
   result<std::optional<bytes>> size_of_weight(const tensor& t, bytes& overhead) const {
     const bool stack = is_expert_stack(t);
-    const bool eligible = with_companion_.empty() ? stack || (!q_.experts_only && is_linear(t))
-                                                  : with_companion_.contains(t.name);
+    const bool eligible =
+        with_companion_.empty() ? stack || (!q_.experts_only && is_linear(t)) : with_companion_.contains(t.name);
     if (!eligible) return std::optional<bytes>{};
     bytes total = 0, extra = 0;
     bool any = false;
