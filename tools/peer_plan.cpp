@@ -141,8 +141,8 @@ std::string as_json(const plan_arguments& a, const hf::outcome& o) {
 }
 
 std::string as_table(const plan_arguments& a, const berth::loaded_model& model, const hf::outcome& o) {
-  auto out = fmt::format("{}: {} as {} plans it, strategy {}\n", model.tree().id, model.architecture.model_type,
-                         a.compat, a.strategy.empty() ? "auto" : a.strategy);
+  auto out = fmt::format("{}: {} as {} plans it, strategy {}\n", model.tree().id.empty() ? "model" : model.tree().id,
+                         model.architecture.model_type, a.compat, a.strategy.empty() ? "auto" : a.strategy);
   out += "counted as the peer counts: weights and buffers; no KV cache, activations or quantization scales\n\n";
   out += fmt::format("  {:<8} {:>14} {:>14}  {}\n", "device", "balanced cap", "bytes", "parts");
   std::vector<hf::device_key> devices;

@@ -109,10 +109,7 @@ berth::result<berth::plan> run(S strategy, const std::vector<berth::map_entry>& 
 berth::result<berth::plan> run_strategy(const strategy_choice& choice, const berth::model& m, const berth::topology& t,
                                         const berth::place_options& options) {
   const auto fixed = entries_of(choice.fixed);
-  if (choice.name == "manual") {
-    if (!choice.complete) return berth::place_fn{berth::Manual{fixed}}(m, t, options);
-    return berth::place_fn{berth::Complete<berth::Manual, berth::Balanced>{{fixed}, {}}}(m, t, options);
-  }
+  if (choice.name == "manual") return berth::place_fn{berth::Manual{fixed}}(m, t, options);
   if (choice.name == "single") return run(berth::Single{choice.single}, fixed, m, t, options);
   if (choice.name == "cpu") return run(berth::CpuOnly{}, fixed, m, t, options);
   if (choice.name == "current") return run(berth::CurrentDevice{}, fixed, m, t, options);

@@ -22,7 +22,6 @@ struct strategy_choice {
   std::string name = "balanced";  ///< a strategy word; "single:ID" and "manual:FILE" are split off
   berth::device_id single;        ///< for "single"
   named_map fixed;                ///< manual map, pins, or the map to be completed
-  bool complete = false;          ///< parts that `fixed` does not cover are placed by the strategy
 };
 
 /// Reads "balanced", "single:1", "manual:map.json", ... Errors: `invalid_argument` for an unknown word with the nearest

@@ -115,7 +115,8 @@ class [[nodiscard]] result {
 
   constexpr T& operator*() & { return *std::get_if<0>(&state_); }
   constexpr const T& operator*() const& { return *std::get_if<0>(&state_); }
-  constexpr T&& operator*() && { return std::move(*std::get_if<0>(&state_)); }
+  /// By value: `for (auto& x : *read())` would otherwise walk over a dead object.
+  constexpr T operator*() && { return std::move(*std::get_if<0>(&state_)); }
   constexpr T* operator->() { return std::get_if<0>(&state_); }
   constexpr const T* operator->() const { return std::get_if<0>(&state_); }
 

@@ -28,7 +28,7 @@ struct derive_options {
 /// without children, or a bare tensor of a split module becomes an atom; other modules are split. Atoms keep tree
 /// order, which is execution order for the families that berth knows, except that modules named "final..." beside a
 /// list of blocks run after it. Buffers are charged where they live, persistent or not; a storage used by several
-/// atoms becomes a `shared_storage`. Linear in modules + tensors.
+/// atoms is listed among its ties (`storage_use`). Linear in modules + tensors.
 model derive_model(const module_tree& tree, const tensor_sizes& sizes, const derive_options& options = {});
 
 /// The classes that `derive_model` keeps whole under `options`.

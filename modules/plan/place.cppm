@@ -101,7 +101,13 @@ struct place_fn {
     std::pmr::vector<bytes> loads(model.atoms.size(), memory);
     for (std::size_t i = 0; i < loads.size(); ++i) loads[i] = detail::charged(model.atoms[i], padded);
     std::pmr::vector<storage_use> ties(model.ties.begin(), model.ties.end(), memory);
-    for (auto& u : ties) u = detail::charged(u, padded);
+    for (auto& u : ties) {
+      u = detail::charged(u, padded);
+      // Strategies rely on loads that never shrink when an atom is added.
+      if (u.atom >= loads.size() || u.size > loads[u.atom])
+        return fail(errc::invalid_argument, u.atom < loads.size() ? model.atoms[u.atom].name : std::string_view("ties"),
+                    "a tied storage is larger than the atom that uses it (padding included)");
+    }
     const problem_view problem{model.atoms, loads, ties, seats, options.staging_slots};
     std::pmr::vector<placement> out(loads.size(), memory);
     std::pmr::vector<std::uint64_t> scratch(strategy.scratch_cells(problem), memory);

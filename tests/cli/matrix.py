@@ -18,7 +18,7 @@ import time
 
 GPU_COUNTS = (1, 2, 4, 8)
 MACHINES = {f"{n}x80GiB": ",".join(f"{i}=80GiB" for i in range(n)) for n in GPU_COUNTS}
-MACHINES |= {"24GiB+cpu": "0=24GiB,cpu=512GiB", "cpu 2TiB": "cpu=2TiB"}
+MACHINES |= {"24GiB+cpu": "0=24GiB,cpu=512GiB", "cpu 2TiB": "cpu=2048GiB"}
 OWN = ("balanced", "balanced_low_0", "sequential", "single:0", "cpu", "current")
 PEERS = ("accelerate", "transformers")
 PEER_WORDS = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -62,18 +62,19 @@ class Findings:
     def __init__(self):
         self.faults, self.refusals, self.slowest = [], collections.defaultdict(list), (0, "")
 
-    def add(self, run, label, group):
+    def add(self, run, path, label, group):
         if run.fault:
             self.faults.append(f"{run.fault}\n    $ {run.command}\n    {run.errors[:400]}")
         elif run.code != 0:
-            reason = re.sub(r"\d[\d.,]*", "N", run.errors.replace(label, "X").replace(pathlib.Path(label).name, "X"))
-            self.refusals[group, reason].append((label, run.errors))
+            message = run.errors.replace(str(path), "PATH")
+            reason = re.sub(r'"[^"]*"', '"NAME"', re.sub(r"\d[\d.,]*", "N", message))
+            self.refusals[group, run.code, reason].append((label, message))
         self.slowest = max(self.slowest, (run.seconds, run.command))
 
     def print(self):
-        for (group, _), entries in sorted(self.refusals.items()):
+        for (group, code, _), entries in sorted(self.refusals.items()):
             names = sorted({label for label, _ in entries})
-            print(f"\n[{group}] {len(entries)} refused: {entries[0][1]}")
+            print(f"\n[{group}] exit {code}, {len(entries)} times: {entries[0][1]}")
             print("  " + ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else ""))
         print(f"\nslowest: {self.slowest[0]:.2f} s: {self.slowest[1]}")
         for fault in self.faults:
@@ -93,26 +94,28 @@ def document_of(run, findings):
 
 
 def inspect(options, path, label, findings):
+    """Whether the model is readable."""
     run = Run(options.berth, ["inspect", str(path), "--format", "json"], options.seconds)
-    findings.add(run, label, "inspect")
+    findings.add(run, path, label, "inspect")
     found = document_of(run, findings)
     if found is None:
-        print(f"{label:58} refused ({run.code}): {run.errors[:150]}")
-        return
+        print(f"{label:58} refused ({run.code})")
+        return False
     members = ("model_type", "parameters", "bytes", "bytes_from_config", "difference", "blocks", "kv_bytes_per_token")
     missing = [m for m in members if m not in found]
     if missing:
         findings.faults.append(f"inspect has no {', '.join(missing)}\n    $ {run.command}")
     row = " ".join(f"{str(found.get(m)):>15}" for m in members)
     print(f"{label:58} {row}  {found.get('dtype_source')}")
+    return True
 
 
 def topology(options, path, label, findings):
     run = Run(options.berth, ["topology", str(path), "--format", "json"], options.seconds)
-    findings.add(run, label, "topology")
+    findings.add(run, path, label, "topology")
     found = document_of(run, findings)
     if found is None:
-        print(f"{label:58} refused ({run.code}): {run.errors[:150]}")
+        print(f"{label:58} refused ({run.code})")
         return
     kinds = collections.Counter(d.get("kind") for d in found.get("devices", []))
     print(f"{label:58} {dict(kinds)}, {len(found.get('links', []))} links")
@@ -121,7 +124,7 @@ def topology(options, path, label, findings):
 def outcome(options, path, arguments, label, group, findings, proved):
     """One letter: . done and proved, n the answer is no, u refused, ! a fault"""
     run = Run(options.berth, ["plan", str(path), "--format", "json", *arguments], options.seconds)
-    findings.add(run, label, group)
+    findings.add(run, path, label, group)
     if run.fault:
         return "!"
     if run.code != 0:
@@ -148,7 +151,7 @@ def plans(options, checkpoints, findings):
         cells = []
         for machine, budgets in MACHINES.items():
             cells.append("".join(outcome(options, path, [*arguments, "--max-memory", budgets], path.name,
-                                         f"{name} on {machine}" if proved else name, findings, proved)
+                                         f"plan {name}", findings, proved)
                                  for name, arguments, proved in columns))
         print(f"{path.name[:48]:48} {' '.join(cells)}", flush=True)
 
@@ -165,13 +168,13 @@ def main():
     configs = sorted([*(options.data / "configs").rglob("*.json"), *(options.data / "golden/configs").glob("*.json")])
     print("inspect: model_type, parameters, bytes, bytes_from_config, difference, blocks, kv_bytes_per_token, "
           "dtype_source")
-    for path in [*checkpoints, *configs]:
-        inspect(options, path, str(path.relative_to(options.data)), findings)
+    readable = [path for path in [*checkpoints, *configs]
+                if inspect(options, path, str(path.relative_to(options.data)), findings)]
     print("\ntopology")
     for path in sorted(p for p in (options.data / "topology").rglob("*") if p.is_file()):
         topology(options, path, str(path.relative_to(options.data)), findings)
     if not options.no_plans:
-        plans(options, checkpoints, findings)
+        plans(options, [path for path in checkpoints if path in readable], findings)
     findings.print()
     return 1 if findings.faults else 0
 

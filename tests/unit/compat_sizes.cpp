@@ -130,7 +130,8 @@ BOOST_AUTO_TEST_CASE(maximum_sizes_use_the_models_own_classes) {
 BOOST_AUTO_TEST_CASE(ties_are_found_by_identity) {
   const auto found = [](const char* text) {
     std::string s;
-    for (const auto& group : *hf::accelerate::find_tied_parameters(tree_of(text))) {
+    const auto groups = hf::accelerate::find_tied_parameters(tree_of(text));
+    for (const auto& group : *groups) {
       s += s.empty() ? "" : " | ";
       for (std::size_t i = 0; i < group.size(); ++i) s.append(i == 0 ? "" : " ").append(group[i]);
     }

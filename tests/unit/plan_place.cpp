@@ -32,9 +32,10 @@ namespace {
 
 model layered(int blocks, bytes each, bytes embedding, bool tied) {
   model m;
-  m.add("embed", atom_kind::embedding, embedding, 0);
-  for (int i = 0; i < blocks; ++i) m.add("layers." + std::to_string(i), atom_kind::block, each, 0);
-  m.add("head", atom_kind::head, embedding, 0);
+  const auto padding = [](bytes size) { return round_up(size, 256) - size; };
+  m.add("embed", atom_kind::embedding, embedding, padding(embedding));
+  for (int i = 0; i < blocks; ++i) m.add("layers." + std::to_string(i), atom_kind::block, each, padding(each));
+  m.add("head", atom_kind::head, embedding, padding(embedding));
   if (tied) m.set_ties({{0, 0, embedding}, {0, static_cast<std::uint32_t>(blocks + 1), embedding}});
   return m;
 }
@@ -89,7 +90,7 @@ BOOST_AUTO_TEST_CASE(a_plan_allocates_from_the_callers_memory_only) {
 }
 
 BOOST_AUTO_TEST_CASE(plans_of_every_strategy_pass_the_check_on_presets) {
-  for (const auto* name : {"1x3090", "2x4090", "8xa100", "cpu-only", "gh200"})
+  for (const auto* name : {"1x3090", "2x4090", "8xa100-80g", "cpu-only", "gh200"})
     for (const bool tied : {false, true}) {
       const auto m = layered(24, 300 * MiB + 17, 900 * MiB + 3, tied);
       const auto t = machine(name);
@@ -99,7 +100,8 @@ BOOST_AUTO_TEST_CASE(plans_of_every_strategy_pass_the_check_on_presets) {
           if (p)
             BOOST_TEST(check(*p).empty());
           else
-            BOOST_TEST((p.error().code == errc::does_not_fit || p.error().code == errc::unknown_device));
+            BOOST_TEST((p.error().code == errc::does_not_fit || p.error().code == errc::unknown_device),
+                       p.error().subject.view() << ": " << p.error().detail.view());
         }
       };
       holds(Place<Balanced>);
@@ -138,6 +140,16 @@ BOOST_AUTO_TEST_CASE(the_check_finds_every_kind_of_damage) {
   damaged([](plan& p) { p.ties[0].size += 1; }, "shares a storage");
   damaged([](plan& p) { p.atoms[1].name = p.atoms[2].name; }, "listed twice");
   damaged([](plan& p) { p.placements[1].execution = p.placements[1].home == 0 ? 1 : 0; }, "streamed");
+}
+
+BOOST_AUTO_TEST_CASE(a_tie_larger_than_its_atom_is_refused) {
+  model m;
+  m.add("embed", atom_kind::embedding, 10, 0);
+  m.add("head", atom_kind::head, 10, 0);
+  m.set_ties({{0, 0, 11}, {0, 1, 11}});
+  const auto p = Place<Balanced>(m, machine("2x4090"));
+  BOOST_REQUIRE(!p.has_value());
+  BOOST_TEST((p.error().code == errc::invalid_argument));
 }
 
 BOOST_AUTO_TEST_CASE(gaps_in_device_numbers_and_unknown_ids) {
