@@ -25,13 +25,37 @@ constexpr std::string_view name_of(atom_kind k) {
   return names[static_cast<std::size_t>(k)];
 }
 
-/// The smallest unit that a strategy may put on a device: a module of the tree (a decoder block, an embedding) or a
-/// bare tensor. Atoms of a model are listed in the order in which they run. `name` points into the model that owns it.
+/// The two phases of a generation: the prompt in one pass, then one pass per token.
+enum class phase : std::uint8_t { prefill, decode };
+inline constexpr std::size_t phase_count = 2;
+
+constexpr std::string_view name_of(phase p) { return p == phase::prefill ? "prefill" : "decode"; }
+
+/// What an atom does in one pass of a phase, for the workload that the model was costed for.
+struct phase_work {
+  double flops = 0;
+  /// Bytes that it touches: weights really read (rows of an embedding, expected experts) + state read and written.
+  double touched = 0;
+  double out = 0;  ///< bytes of activation sent to the next atom
+
+  friend constexpr bool operator==(const phase_work&, const phase_work&) = default;
+};
+
+/// The smallest unit that a strategy may put on a device: a module of the tree (a decoder block, an embedding), a part
+/// of one (an expert) or a bare tensor. Atoms of a model are listed in the order in which they run. `name` points into
+/// the model that owns it. Everything after `padding` depends on the workload and is 0 for a model that was not costed.
 struct atom {
   std::string_view name;  ///< dotted name of the module or tensor
   atom_kind kind = atom_kind::other;
   bytes weights = 0;  ///< parameters and buffers as stored on the device, each storage once, scales included
   bytes padding = 0;  ///< what aligning every tensor to 256 B adds
+
+  bytes state = 0;              ///< KV cache and recurrent state, on the device that runs the atom
+  bytes workspace = 0;          ///< peak while it runs; atoms of a device use one after the other
+  dtype compute = dtype::bf16;  ///< arithmetic of its matrix products, which decides the device's FLOP rate
+  std::array<phase_work, phase_count> work{};
+
+  constexpr const phase_work& in(phase p) const { return work[static_cast<std::size_t>(p)]; }
 };
 
 /// One use of a storage by an atom, for storages that several atoms use (tied weights). A model lists them by storage,
@@ -73,12 +97,21 @@ class model {
     atoms_.push_back({{chunk.get(), name.size()}, kind, weights, padding});
     names_.push_back(std::move(chunk));
   }
+  /// The same with everything that `a` says about cost.
+  void add(const atom& a) {
+    add(a.name, a.kind, a.weights, a.padding);
+    const auto name = atoms_.back().name;
+    atoms_.back() = a;
+    atoms_.back().name = name;
+  }
   /// Declares tied storages, sorted by (storage, atom).
   void set_ties(std::vector<storage_use> ties) { ties_ = std::move(ties); }
 
   operator model_view() const { return view(); }
   model_view view() const { return {atoms_, ties_}; }
   std::span<const atom> atoms() const { return atoms_; }
+  /// For those who cost a model (`cost_model`); names must stay as they are.
+  std::span<atom> atoms() { return atoms_; }
 
  private:
   std::vector<atom> atoms_;
