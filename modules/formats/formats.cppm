@@ -7,6 +7,7 @@ export import berth.model;
 export import berth.plan;
 export import berth.topology;
 export import :architecture;
+export import :chain_json;
 export import :checkpoint;
 export import :conversion;
 export import :dtype_rule;

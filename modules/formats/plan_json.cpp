@@ -27,7 +27,8 @@ std::string to_hex(std::uint64_t n) {
 }
 
 std::string_view mode_of(const plan& p, const atom_placement& at) {
-  if (at.streamed()) return "streamed";
+  if (at.streamed(phase::decode)) return "streamed";
+  if (at.streamed(phase::prefill)) return "streamed_for_prompt";
   return p.devices[at.home].kind == device_kind::cpu ? "computed_on_cpu" : "resident";
 }
 
@@ -47,13 +48,57 @@ json::value write_atoms(const plan& p) {
   for (std::size_t i = 0; i < p.atoms.size(); ++i) {
     const auto& a = p.atoms[i];
     const auto& at = p.placements[i];
-    out.push_back(json::object{{"name", a.name},
-                               {"kind", name_of(a.kind)},
-                               {"weights", a.weights},
-                               {"padding", a.padding},
-                               {"home", p.devices[at.home].id.view()},
-                               {"execution", p.devices[at.execution].id.view()},
-                               {"mode", mode_of(p, at)}});
+    json::object o{{"name", a.name},
+                   {"kind", name_of(a.kind)},
+                   {"weights", a.weights},
+                   {"padding", a.padding},
+                   {"home", p.devices[at.home].id.view()},
+                   {"execution", p.devices[at.execution].id.view()},
+                   {"mode", mode_of(p, at)}};
+    if (at.prompt != no_index) o.push_back({"prompt", p.devices[at.prompt].id.view()});
+    if (a.parts > 1) o.push_back({"slice", json::array{std::uint64_t{a.part}, std::uint64_t{a.parts}}});
+    if (a.state > 0) o.push_back({"state", a.state});
+    if (a.workspace > 0) o.push_back({"workspace", a.workspace});
+    o.push_back({"compute", info_of(a.compute).safetensors});
+    for (const auto ph : all_phases) {
+      const auto& w = a.in(ph);
+      o.push_back({std::string(name_of(ph)), json::object{{"flops", w.flops}, {"bytes", w.touched}, {"out", w.out}}});
+    }
+    out.push_back(std::move(o));
+  }
+  return out;
+}
+
+/// Times that cannot be reached are null: JSON has no infinity.
+json::value time_value(double seconds) { return seconds < forever ? json::value(seconds) : json::value(nullptr); }
+
+json::value write_times(const plan& p) {
+  if (!p.priced) return nullptr;
+  return json::object{{"prefill", time_value(p.times.prefill)},
+                      {"decode", time_value(p.times.decode)},
+                      {"period", time_value(p.times.period)},
+                      {"value", time_value(p.times.value)}};
+}
+
+json::value write_certificate(const certificate& c) {
+  if (!c.present()) return nullptr;
+  json::object o{{"value", time_value(c.value)},
+                 {"class", name_of(c.of)},
+                 {"lower_bound", time_value(c.bound)},
+                 {"bound", c.bound_name.view()},
+                 {"gap", c.gap()}};
+  if (c.interval_value != 0) o.push_back({"interval_value", time_value(c.interval_value)});
+  return o;
+}
+
+/// [device id, first atom, last atom] for each run of consecutive atoms on one device, in chain order.
+json::value write_assignment(const plan& p) {
+  json::array out;
+  for (std::size_t i = 0; i < p.placements.size();) {
+    std::size_t end = i + 1;
+    while (end < p.placements.size() && p.placements[end] == p.placements[i]) ++end;
+    out.push_back(json::array{p.devices[p.placements[i].execution].id.view(), std::uint64_t{i}, std::uint64_t{end - 1}});
+    i = end;
   }
   return out;
 }
@@ -67,6 +112,8 @@ json::value write_uses(const plan& p) {
                                {"weights", u.weights},
                                {"padding", u.padding},
                                {"staging", u.staging},
+                               {"state", u.state},
+                               {"workspace", u.workspace},
                                {"free", u.used() > u.available() ? bytes{0} : u.free()}});
   return out;
 }
@@ -88,6 +135,10 @@ json::value write_plan(const plan& p) {
                                                 {"prompt", w.prompt},
                                                 {"generate", w.generate},
                                                 {"objective", objective_names[static_cast<std::size_t>(w.objective)]}}},
+                      {"objective_value", p.priced ? time_value(p.times.value) : json::value(nullptr)},
+                      {"times", write_times(p)},
+                      {"certificate", write_certificate(p.certificate)},
+                      {"assignment", write_assignment(p)},
                       {"staging_slots", std::uint64_t{p.staging_slots}},
                       {"padded", p.padded},
                       {"devices", write_uses(p)},
@@ -117,6 +168,7 @@ class plan_reader {
     atoms();
     ties();
     uses();
+    times();
     if (problem_) return *problem_;
     note_unknown();
     compare_derived();
@@ -251,10 +303,71 @@ class plan_reader {
       out.weights = size(a, "weights", path);
       out.padding = size(a, "padding", path);
       if (!checked_add(out.weights, out.padding)) refuse(path, "is larger than 2^63 bytes");
+      cost(a, path, out);
       p.atoms.push_back(out);
       p.loads.push_back(p.padded ? out.weights + out.padding : out.weights);
-      p.placements.push_back({device(a, "home", path), device(a, "execution", path)});
+      p.placements.push_back({device(a, "home", path), device(a, "execution", path),
+                              a.find("prompt") == nullptr ? no_index : device(a, "prompt", path)});
     }
+  }
+  double number(const json::value& object, std::string_view key, const std::string& path) {
+    const auto* v = object.find(key);
+    const auto d = v == nullptr ? std::nullopt : v->to_double();
+    if (d && *d >= 0) return *d;
+    refuse(path + "." + std::string(key), "is missing, negative or not a number");
+    return 0;
+  }
+  /// What an atom costs; plans of models that were not costed leave it out.
+  void cost(const json::value& a, const std::string& path, atom& out) {
+    if (a.find("state") != nullptr) out.state = size(a, "state", path);
+    if (a.find("workspace") != nullptr) out.workspace = size(a, "workspace", path);
+    if (const auto* slice = a.find("slice")) {
+      const auto* list = slice->if_array();
+      const auto part = list != nullptr && list->size() == 2 ? (*list)[0].to_uint64() : std::nullopt;
+      const auto parts = part ? (*list)[1].to_uint64() : std::nullopt;
+      if (!parts || *part >= *parts || *parts > 0xffffffffu)
+        return refuse(path + ".slice", "is not [part, parts] with part < parts");
+      out.part = static_cast<std::uint32_t>(*part);
+      out.parts = static_cast<std::uint32_t>(*parts);
+    }
+    if (a.find("compute") != nullptr) {
+      const auto type = dtype_from_safetensors(string(a, "compute", path));
+      if (!type) return refuse(path + ".compute", "is not a dtype");
+      out.compute = *type;
+    }
+    for (const auto ph : all_phases)
+      if (const auto* w = a.find(name_of(ph))) {
+        const auto inner = path + "." + std::string(name_of(ph));
+        out.work[static_cast<std::size_t>(ph)] = {number(*w, "flops", inner), number(*w, "bytes", inner),
+                                                  number(*w, "out", inner)};
+      }
+  }
+  /// null stands for what cannot be reached.
+  double time(const json::value& object, std::string_view key, const std::string& path) {
+    const auto* v = object.find(key);
+    if (v != nullptr && v->is_null()) return forever;
+    const auto d = v == nullptr ? std::nullopt : v->to_double();
+    if (d) return *d;
+    refuse(path + "." + std::string(key), "is missing or not a number");
+    return 0;
+  }
+  void times() {
+    auto& p = out_.plan;
+    if (const auto* t = document_.find("times"); t != nullptr && !t->is_null()) {
+      p.priced = true;
+      p.times = {time(*t, "prefill", "times"), time(*t, "decode", "times"), time(*t, "period", "times"),
+                 time(*t, "value", "times")};
+    }
+    const auto* c = document_.find("certificate");
+    if (c == nullptr || c->is_null()) return;
+    p.certificate.value = time(*c, "value", "certificate");
+    p.certificate.bound = time(*c, "lower_bound", "certificate");
+    p.certificate.bound_name = string(*c, "bound", "certificate");
+    const auto of = string(*c, "class", "certificate");
+    if (of != name_of(plan_class::interval) && of != name_of(plan_class::any))
+      refuse("certificate.class", "is not interval or any");
+    p.certificate.of = of == name_of(plan_class::interval) ? plan_class::interval : plan_class::any;
+    if (c->find("interval_value") != nullptr) p.certificate.interval_value = time(*c, "interval_value", "certificate");
   }
   atom_kind kind(std::string_view name, const std::string& path) {
     for (std::uint8_t k = 0; k <= static_cast<std::uint8_t>(atom_kind::other); ++k)
@@ -283,8 +396,14 @@ class plan_reader {
       u.weights = size(items[i], "weights", path);
       u.padding = size(items[i], "padding", path);
       u.staging = size(items[i], "staging", path);
-      const auto half = checked_add(u.weights, u.padding);
-      if (!half || !checked_add(*half, u.staging)) refuse(path, "adds up to more than 2^63 bytes");
+      u.state = size(items[i], "state", path);
+      u.workspace = size(items[i], "workspace", path);
+      bytes sum = u.weights;
+      for (const auto part : {u.padding, u.staging, u.state, u.workspace}) {
+        const auto more = checked_add(sum, part);
+        if (!more) refuse(path, "adds up to more than 2^63 bytes");
+        sum = more.value_or(0);
+      }
       out_.plan.uses.push_back(u);
     }
   }
@@ -316,6 +435,11 @@ class plan_reader {
       if (mode == nullptr || mode->if_string() == nullptr || *mode->if_string() != expected)
         contradict(std::string(p.atoms[i].name).append(": its mode should be ").append(expected));
     }
+    if (const auto* stated = document_.find("objective_value");
+        stated != nullptr && !(*stated == (p.priced ? time_value(p.times.value) : json::value(nullptr))))
+      contradict("objective_value should be times.value");
+    if (const auto* stated = document_.find("assignment"); stated != nullptr && !(*stated == write_assignment(p)))
+      contradict("assignment should list the runs of atoms that run on one device");
     const auto uses = write_uses(p);
     for (std::size_t i = 0; i < p.uses.size(); ++i) {
       const auto* stated = list("devices")[i].find("free");
@@ -332,8 +456,9 @@ class plan_reader {
 
   /// Members of a newer minor version are kept from being misread by saying that they are not read.
   void note_unknown() {
-    constexpr std::array known{"format",  "strategy",   "model",    "workload", "staging_slots", "padded",
-                               "devices", "device_map", "warnings", "atoms",    "ties",          "topology"};
+    constexpr std::array known{"format",   "strategy",    "model",      "workload",        "staging_slots", "padded",
+                               "devices",  "device_map",  "warnings",   "atoms",           "ties",          "topology",
+                               "times",    "certificate", "assignment", "objective_value"};
     for (const auto& m : *document_.if_object()) {
       bool found = false;
       for (const std::string_view k : known) found = found || k == m.key;

@@ -28,6 +28,7 @@ constexpr std::string_view name_of(atom_kind k) {
 /// The two phases of a generation: the prompt in one pass, then one pass per token.
 enum class phase : std::uint8_t { prefill, decode };
 inline constexpr std::size_t phase_count = 2;
+inline constexpr std::array<phase, phase_count> all_phases{phase::prefill, phase::decode};
 
 constexpr std::string_view name_of(phase p) { return p == phase::prefill ? "prefill" : "decode"; }
 

@@ -40,8 +40,8 @@ class balancer {
     std::uint32_t end = 0;
   };
 
-  static constexpr std::size_t cells(std::size_t atoms, std::span<const seat> seats) {
-    return interval_loads::cells(atoms) + 3 * static_cast<std::size_t>(count_sets(seats, none)) + 8 * seats.size() + 8;
+  static constexpr std::size_t cells(const problem_view& p, std::span<const seat> seats) {
+    return interval_loads::cells(p) + 3 * static_cast<std::size_t>(count_sets(seats, none)) + 8 * seats.size() + 8;
   }
   /// Sets of seats that the tables would have; above `max_cover_sets` the caller must not go on.
   static constexpr std::uint64_t count_sets(std::span<const seat> seats, seat_index special) {
@@ -62,8 +62,8 @@ class balancer {
 
   constexpr balancer(const problem_view& p, std::span<const seat> seats, seat_index special,
                      std::span<std::uint64_t> scratch)
-      : seats_(seats), special_(special), loads_(p, scratch.first(interval_loads::cells(p.loads.size()))) {
-    auto rest = scratch.subspan(interval_loads::cells(p.loads.size()));
+      : seats_(seats), special_(special), loads_(p, scratch.first(interval_loads::cells(p))) {
+    auto rest = scratch.subspan(interval_loads::cells(p));
     const auto k = seats.size();
     type_of_ = rest.first(k);
     limit_of_type_ = rest.subspan(k, k);

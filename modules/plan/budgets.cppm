@@ -30,7 +30,8 @@ struct place_options {
   std::span<const device_bytes> reserve;
   /// The disk may hold weights although `max_memory` does not name it.
   bool use_disk = false;
-  std::uint32_t staging_slots = 2;
+  std::uint32_t staging_slots = 2;  ///< 0: nothing may be streamed
+  bool certify = true;              ///< compute the bound behind the certificate
 };
 
 namespace detail {
@@ -53,6 +54,14 @@ constexpr result<done> check_ids(topology_view t, std::span<const device_bytes> 
         return fail(errc::invalid_argument, list[i].id.view(), text<128>(option).append(" names this device twice"));
   }
   return done{};
+}
+
+constexpr seat seat_of(const device& d, device_index position, bytes limit) {
+  seat s{position, d.id, d.kind, d.api, limit};
+  for (std::size_t c = 0; c < rate_class_count; ++c) s.flops[c] = d.flops(static_cast<rate_class>(c));
+  s.bandwidth = d.bandwidth();
+  s.overhead = d.overhead;
+  return s;
 }
 
 }  // namespace detail
@@ -81,12 +90,20 @@ constexpr result<std::size_t> make_seats(topology_view t, const place_options& o
       limit = reserve >= limit ? 0 : limit - reserve;
       if (d.granularity > 1) limit -= limit % d.granularity;
       if (limit == 0) continue;
-      out[n++] = {static_cast<device_index>(i), d.id, d.kind, d.api, limit};
+      out[n++] = detail::seat_of(d, static_cast<device_index>(i), limit);
     }
   return n;
 }
 
-/// True if any seat's device rounds arenas: then every tensor is charged with its alignment padding.
+/// The cost of every directed pair of the topology's devices, as `problem_view::links` wants it: `out` has one entry
+/// per pair. Pairs without a route stay unusable.
+constexpr void make_links(topology_view t, std::span<link_cost> out) {
+  for (auto& l : out) l = {};
+  for (const auto& r : t.routes)
+    out[std::size_t{r.from} * t.devices.size() + r.to] = {r.latency, r.setup, t.bandwidth_of(r)};
+}
+
+/// True if any seat's device rounds arenas: then tensors and states are charged with their alignment padding.
 constexpr bool pads_tensors(topology_view t, std::span<const seat> seats) {
   for (const auto& s : seats)
     if (t.devices[s.device].granularity > 1) return true;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 module;
 
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -31,6 +34,7 @@ class checker {
     ties();
     if (!found_.empty()) return std::move(found_);  // sums over broken placements would only confuse
     devices();
+    worth();
     return std::move(found_);
   }
 
@@ -76,12 +80,17 @@ class checker {
       const auto& runs = p_.devices[at.execution];
       if (!runs.executes())
         broken(a.name, "is executed on " + std::string(runs.id.view()) + ", but a disk stores, it does not execute");
+      if (at.prompt != no_index && !usable(a.name, at.prompt, "prompt")) continue;
+      if (at.prompt != no_index && !p_.devices[at.prompt].executes())
+        broken(a.name, "runs its prompt on a disk, but a disk stores, it does not execute");
       if (at.streamed() && p_.devices[at.home].kind == device_kind::gpu)
         broken(a.name,
                "is streamed from " + std::string(home.id.view()) + "; only the CPU and the disk are streamed from");
-      if (at.streamed() && !connected(at.home, at.execution))
-        broken(a.name, "is streamed from " + std::string(home.id.view()) + " to " + std::string(runs.id.view()) +
-                           ", which no route connects");
+      for (const auto to : {at.execution, at.runs(phase::prefill)})
+        if (at.home != to && !connected(at.home, to))
+          broken(a.name, "is streamed from " + std::string(home.id.view()) + " to " +
+                             std::string(p_.devices[to].id.view()) + ", which no route connects");
+      if (at.streamed() && p_.staging_slots == 0) broken(a.name, "is streamed, but the plan has no staging slots");
     }
   }
 
@@ -120,29 +129,35 @@ class checker {
   /// Own sums, by maps instead of the strategies' prefix sums.
   void devices() {
     using sums = std::pmr::map<device_index, unsigned __int128>;
-    sums weights(memory_), charged(memory_), largest(memory_);
+    sums weights(memory_), charged(memory_), largest(memory_), state(memory_), workspace(memory_);
     for (std::size_t i = 0; i < p_.atoms.size(); ++i) {
       const auto& at = p_.placements[i];
       weights[at.home] += p_.atoms[i].weights;
       charged[at.home] += p_.loads[i];
-      if (at.streamed() && largest[at.execution] < p_.loads[i]) largest[at.execution] = p_.loads[i];
+      state[at.execution] += aligned(p_.atoms[i].state);
+      for (const auto on : {at.execution, at.runs(phase::prefill)}) {
+        if (at.home != on && largest[on] < p_.loads[i]) largest[on] = p_.loads[i];
+        if (const auto w = aligned(p_.atoms[i].workspace); workspace[on] < w) workspace[on] = w;
+      }
     }
     std::pmr::set<std::pair<std::uint32_t, device_index>> held(memory_);
     for (const auto& use : p_.ties) {
       const auto home = p_.placements[use.atom].home;
       if (held.emplace(use.storage, home).second) continue;
       const auto exact = use.size;
-      charged[home] -= p_.padded ? round_up(exact, tensor_alignment_of_arenas) : exact;
+      charged[home] -= aligned(exact);
       weights[home] -= exact;
     }
     for (const auto& u : p_.uses) {
       const auto& d = p_.devices[u.device];
       const auto staging = largest[u.device] * p_.staging_slots;
-      auto total = charged[u.device] + staging;
+      auto total = charged[u.device] + staging + state[u.device] + workspace[u.device];
       if (p_.padded && d.granularity > 1) total = (total + d.granularity - 1) / d.granularity * d.granularity;
       compare(d.id.view(), "weights", u.weights, weights[u.device]);
       compare(d.id.view(), "staging slots", u.staging, staging);
-      compare(d.id.view(), "weights, padding and staging", u.used(), total);
+      compare(d.id.view(), "state", u.state, state[u.device]);
+      compare(d.id.view(), "workspace", u.workspace, workspace[u.device]);
+      compare(d.id.view(), "all it holds", u.used(), total);
       if (total > u.available())
         violate(errc::does_not_fit, d.id.view(),
                 "holds " + std::to_string(static_cast<bytes>(total)) + " bytes, " +
@@ -151,6 +166,38 @@ class checker {
                 static_cast<bytes>(total), u.available());
     }
   }
+  bytes aligned(bytes amount) const {
+    return p_.padded ? round_up(amount, tensor_alignment_of_arenas) : amount;
+  }
+
+  /// The stated times must be those of the stated placement, and no bound may exceed what the plan reaches.
+  void worth() {
+    const planning_problem problem(p_, memory_);
+    if (p_.priced != rates_known(problem.view())) {
+      broken("plan", p_.priced ? "states times, but its devices have no rates or its atoms no work"
+                               : "states no times although they can be computed");
+      return;
+    }
+    if (!p_.priced) return;
+    const auto now = price(problem.view(), problem.placements(), memory_);
+    const std::array<std::pair<std::string_view, std::array<double, 2>>, 4> stated{
+        {{"prefill", {p_.times.prefill, now.prefill}},
+         {"decode", {p_.times.decode, now.decode}},
+         {"period", {p_.times.period, now.period}},
+         {"value", {p_.times.value, now.value}}}};
+    for (const auto& [what, v] : stated)
+      if (!close(v[0], v[1]))
+        broken("plan", "states " + std::string(what) + " " + std::to_string(v[0]) + ", its placement gives " +
+                           std::to_string(v[1]));
+    const auto& c = p_.certificate;
+    if (!c.present()) return;
+    if (!close(c.value, now.value)) broken("plan", "the certificate speaks of another value than the plan has");
+    if (c.bound > now.value + std::abs(now.value) * 1e-9) broken("plan", "the certificate's bound exceeds the plan's value");
+  }
+  static bool close(double a, double b) {
+    return a == b || std::abs(a - b) <= 1e-9 * std::max(std::abs(a), std::abs(b));
+  }
+
   void compare(std::string_view device, std::string_view what, bytes stated, unsigned __int128 computed) {
     if (stated == computed) return;
     broken(device, "states " + std::to_string(stated) + " bytes of " + std::string(what) + ", its atoms add up to " +

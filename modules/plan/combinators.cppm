@@ -57,6 +57,7 @@ struct Pin {
 
   constexpr std::size_t scratch_cells(const problem_view& p) const { return reduced_cells(p) + inner.scratch_cells(p); }
 
+
   constexpr result<done> solve(const problem_view& p, std::span<placement> out,
                                std::span<std::uint64_t> scratch) const {
     if (auto applied = detail::apply_map(p, pins, out); !applied) return applied;
@@ -67,7 +68,7 @@ struct Pin {
     seat_index full_seat[max_seats]{};
     std::size_t seats_left = 0;
     for (std::size_t s = 0; s < k; ++s) {
-      const bytes pinned = home_load(p, out, static_cast<seat_index>(s));
+      const bytes pinned = seat_load(p, out, static_cast<seat_index>(s));
       if (pinned > p.seats[s].limit)
         return fail(errc::does_not_fit, p.seats[s].id.view(),
                     "the pinned parts alone are larger than this device's budget", pinned, p.seats[s].limit);
@@ -76,40 +77,37 @@ struct Pin {
       seats[seats_left] = p.seats[s];
       seats[seats_left++].limit = p.seats[s].limit - pinned;
     }
-    auto loads = scratch.first(n);
-    auto index = scratch.subspan(n, n);
+    auto index = scratch.first(n);
     std::size_t free_atoms = 0;
     for (std::size_t i = 0; i < n; ++i)
-      if (out[i].home == none) {
-        loads[free_atoms] = p.loads[i];
-        index[free_atoms++] = i;
-      }
+      if (out[i].home == none) index[free_atoms++] = i;
     if (free_atoms > 0)
-      if (auto r = solve_rest(p, {seats, seats_left}, full_seat, index.first(free_atoms), loads.first(free_atoms), out,
-                              scratch.subspan(reduced_cells(p)));
-          !r)
+      if (auto r = solve_rest(p, {seats, seats_left}, full_seat, index.first(free_atoms), out, scratch.subspan(n)); !r)
         return r;
-    return detail::settle(p, name(), out, loads);
+    return detail::settle(p, name(), out, index);
   }
 
  private:
   static constexpr std::size_t max_seats = 64;
   static constexpr std::size_t max_uses = 256;
-  static constexpr std::size_t reduced_cells(const problem_view& p) { return 2 * p.loads.size(); }
+  static constexpr std::size_t reduced_cells(const problem_view& p) { return 4 * p.loads.size(); }
 
   /// The inner strategy sees only the free atoms, without ties to pinned ones, and writes into the tail of `out`,
   /// whose own placements are moved aside first (they are all known from `pins`).
   constexpr result<done> solve_rest(const problem_view& p, std::span<const seat> seats, const seat_index* full_seat,
-                                    std::span<const std::uint64_t> index, std::span<const std::uint64_t> loads,
-                                    std::span<placement> out, std::span<std::uint64_t> scratch) const {
+                                    std::span<const std::uint64_t> index, std::span<placement> out,
+                                    std::span<std::uint64_t> scratch) const {
+    const std::size_t n = p.loads.size(), open = index.size();
     problem_view rest = p;
     rest.atoms = {};
-    rest.loads = loads;
+    rest.loads = gather(p.loads, index, scratch.first(open));
+    rest.states = gather(p.states, index, scratch.subspan(n, open));
+    rest.workspaces = gather(p.workspaces, index, scratch.subspan(2 * n, open));
     storage_use ties[max_uses]{};
     rest.ties = {ties, free_ties(p, index, ties)};
     rest.seats = seats;
     auto free_out = out.first(index.size());
-    if (auto r = inner.solve(rest, free_out, scratch); !r) return r;
+    if (auto r = inner.solve(rest, free_out, scratch.subspan(3 * n)); !r) return r;
     // Spread the answers from the front to their atoms, from the back so that none is overwritten before it is read.
     for (std::size_t f = index.size(); f > 0; --f) {
       auto o = free_out[f - 1];
@@ -123,6 +121,13 @@ struct Pin {
         out[i] = {s, p.seats[s].kind == device_kind::gpu ? s : none};
       }
     return done{};
+  }
+
+  static constexpr std::span<const bytes> gather(std::span<const bytes> all, std::span<const std::uint64_t> index,
+                                                 std::span<std::uint64_t> out) {
+    if (all.empty()) return {};
+    for (std::size_t i = 0; i < index.size(); ++i) out[i] = all[index[i]];
+    return out;
   }
 
   /// Uses of shared storages by free atoms, renumbered to their positions among them. Beyond `max_uses` the rest is

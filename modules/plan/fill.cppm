@@ -16,19 +16,19 @@ export namespace berth {
 
 /// Cells that the fills need as scratch.
 constexpr std::size_t fill_cells(const problem_view& p) {
-  return packer::cells(p.loads.size(), p.seats.size()) + p.seats.size() + 2 * p.loads.size();
+  return packer::cells(p.loads.size(), p.seats.size()) + room_ledger::cells(p.seats.size()) + 2 * p.loads.size();
 }
 
 /// Contiguous fill of the first `bins` seats in order, each as far as it goes. False if atoms are left over.
-constexpr bool fill_in_order(const problem_view& p, std::uint32_t bins, std::span<placement> out) {
+constexpr bool fill_in_order(const problem_view& p, std::uint32_t bins, room_ledger& room, std::span<placement> out) {
   for (auto& o : out) o = {};
+  room.reset();
   seat_index s = 0;
-  bytes used = 0;
   for (std::uint32_t i = 0; i < p.loads.size(); ++i) {
-    for (; s < bins; ++s, used = 0) {
-      const bytes added = added_bytes(p, out, i, s);
-      if (added > p.seats[s].limit - used) continue;
-      used += added;
+    for (; s < bins; ++s) {
+      const bytes price = room.price(out, i, s);
+      if (price > room.room(s)) continue;
+      room.take(i, s, price);
       out[i] = {s, s};
       break;
     }
@@ -38,16 +38,16 @@ constexpr bool fill_in_order(const problem_view& p, std::uint32_t bins, std::spa
 }
 
 /// First fit in chain order: each atom goes to the first of the `bins` seats that has room, which back-fills holes.
-/// `room` holds what each seat has left and is updated. Atoms with a home already are skipped; atoms that fit nowhere
-/// stay without one. With `at_least` only atoms of that load or more are placed.
-constexpr void first_fit(const problem_view& p, std::uint32_t bins, std::span<std::uint64_t> room, bytes at_least,
+/// Atoms with a home already are skipped; atoms that fit nowhere stay without one. With `at_least` only atoms of that
+/// load or more are placed.
+constexpr void first_fit(const problem_view& p, std::uint32_t bins, room_ledger& room, bytes at_least,
                          std::span<placement> out) {
   for (std::uint32_t i = 0; i < p.loads.size(); ++i) {
     if (out[i].home != none || p.loads[i] < at_least) continue;
     for (seat_index s = 0; s < bins; ++s) {
-      const bytes added = added_bytes(p, out, i, s);
-      if (added > room[s]) continue;
-      room[s] -= added;
+      const bytes price = room.price(out, i, s);
+      if (price > room.room(s)) continue;
+      room.take(i, s, price);
       out[i] = {s, s};
       break;
     }
@@ -64,26 +64,28 @@ constexpr bool all_placed(std::span<const placement> out) {
 constexpr bool keep_on(const problem_view& p, std::uint32_t bins, std::span<placement> out,
                        std::span<std::uint64_t> scratch) {
   if (bins == 0) return p.loads.empty();
-  if (fill_in_order(p, bins, out)) return true;
-  auto room = scratch.first(p.seats.size());
-  for (std::uint32_t s = 0; s < bins; ++s) room[s] = p.seats[s].limit;
+  room_ledger room(p, scratch);
+  if (fill_in_order(p, bins, room, out)) return true;
+  room.reset();
   for (auto& o : out) o = {};
   first_fit(p, bins, room, 0, out);
   if (all_placed(out)) return true;
-  return packer(p, bins, scratch.subspan(p.seats.size())).pack(out);
+  return packer(p, bins, scratch.subspan(room_ledger::cells(p.seats.size()))).pack(out);
 }
 
 /// Fills the executing seats and puts the rest on the stores behind them (the CPU when GPUs execute, then the disk),
 /// streamed to the first executing seat. Room for the staging slots is kept on that seat only because something
 /// streams, and only for the largest atom that does: every possible size of it is tried, and the plan that keeps most
-/// bytes resident wins (ties: smaller slots). When no slot fits, the CPU computes what is left over on it.
+/// bytes resident wins (ties: smaller slots). State and workspace of what is streamed are kept on that seat as well.
+/// When no slot fits, the CPU computes what is left over on it.
 class offloader {
  public:
   constexpr offloader(const problem_view& p, std::span<std::uint64_t> scratch)
-      : p_(p), gpus_(gpu_count(p)), executors_(gpus_ > 0 ? gpus_ : (find_seat(p, device_kind::cpu) == none ? 0 : 1)) {
-    room_ = scratch.first(p.seats.size());
-    best_ = scratch.subspan(p.seats.size(), 2 * p.loads.size());
-  }
+      : p_(p),
+        gpus_(gpu_count(p)),
+        executors_(gpus_ > 0 ? gpus_ : (find_seat(p, device_kind::cpu) == none ? 0 : 1)),
+        room_(p, scratch),
+        best_(scratch.subspan(room_ledger::cells(p.seats.size()), 2 * p.loads.size())) {}
 
   constexpr bool solve(std::span<placement> out) {
     if (executors_ == 0) return false;
@@ -116,21 +118,42 @@ class offloader {
 
   constexpr void reset(std::span<placement> out, bytes reserve) {
     for (auto& o : out) o = {};
-    for (std::size_t s = 0; s < p_.seats.size(); ++s) room_[s] = p_.seats[s].limit;
-    room_[0] -= reserve;
+    room_.reset();
+    room_.keep_back(0, reserve);
   }
 
+  /// Grows what is kept back for the streamed atoms' state and workspace until it suffices: it only ever grows, since
+  /// less room never leaves fewer atoms over.
   constexpr bool stream_up_to(bytes size, std::span<placement> out, bytes& resident) {
-    if (p_.staging_slots != 0 && size > p_.seats[0].limit / p_.staging_slots) return false;
-    reset(out, size * p_.staging_slots);
-    first_fit(p_, executors_, room_, size + 1, out);
-    for (std::size_t i = 0; i < out.size(); ++i)
-      if (out[i].home == none && p_.loads[i] > size) return false;
-    first_fit(p_, executors_, room_, 0, out);
-    resident = 0;
-    for (std::size_t i = 0; i < out.size(); ++i)
-      if (out[i].home != none) resident += p_.loads[i];
-    return store_rest(executors_, 0, out);
+    const bytes limit = p_.seats[0].limit;
+    if (p_.staging_slots == 0 || size > limit / p_.staging_slots) return false;
+    const bytes slots = size * p_.staging_slots;
+    for (bytes running = 0; running <= limit - slots;) {
+      reset(out, slots + running);
+      first_fit(p_, executors_, room_, size + 1, out);
+      for (std::size_t i = 0; i < out.size(); ++i)
+        if (out[i].home == none && p_.loads[i] > size) return false;
+      first_fit(p_, executors_, room_, 0, out);
+      const bytes needed = running_of_rest(out);
+      if (needed <= running) {
+        resident = 0;
+        for (std::size_t i = 0; i < out.size(); ++i)
+          if (out[i].home != none) resident += p_.loads[i];
+        return store_rest(executors_, 0, out);
+      }
+      running = needed;
+    }
+    return false;
+  }
+  /// State and workspace that the atoms without a home need where they run.
+  constexpr bytes running_of_rest(std::span<const placement> out) const {
+    bytes states = 0, workspace = 0;
+    for (std::uint32_t i = 0; i < out.size(); ++i) {
+      if (out[i].home != none) continue;
+      states += p_.state(i);
+      if (p_.workspace(i) > workspace) workspace = p_.workspace(i);
+    }
+    return states + workspace;
   }
 
   /// Homes for what is left: the seats from `first` on, in order; executed on seat `runs_on`.
@@ -138,9 +161,9 @@ class offloader {
     for (std::uint32_t i = 0; i < p_.loads.size(); ++i) {
       if (out[i].home != none) continue;
       for (seat_index s = first; s < p_.seats.size(); ++s) {
-        const bytes added = added_bytes(p_, out, i, s);
-        if (added > room_[s]) continue;
-        room_[s] -= added;
+        const bytes added = added_weights(p_, out, i, s);
+        if (added > room_.room(s)) continue;
+        room_.take_weights(s, added);
         out[i] = {s, runs_on};
         break;
       }
@@ -156,9 +179,9 @@ class offloader {
     first_fit(p_, gpus_, room_, 0, out);
     for (std::uint32_t i = 0; i < p_.loads.size(); ++i) {
       if (out[i].home != none) continue;
-      const bytes added = added_bytes(p_, out, i, cpu);
-      if (added > room_[cpu]) return false;
-      room_[cpu] -= added;
+      const bytes price = room_.price(out, i, cpu);
+      if (price > room_.room(cpu)) return false;
+      room_.take(i, cpu, price);
       out[i] = {cpu, cpu};
     }
     return true;
@@ -177,7 +200,8 @@ class offloader {
 
   problem_view p_;
   std::uint32_t gpus_, executors_;
-  std::span<std::uint64_t> room_, best_;
+  room_ledger room_;
+  std::span<std::uint64_t> best_;
 };
 
 }  // namespace berth

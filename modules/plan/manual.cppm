@@ -63,14 +63,13 @@ constexpr seat_index streaming_target(const problem_view& p, std::span<const pla
 /// Every seat within its limit, staging included; else the first seat that is not.
 constexpr result<done> within_limits(const problem_view& p, std::string_view name, std::span<const placement> out) {
   for (seat_index s = 0; s < p.seats.size(); ++s) {
-    const bytes resident = home_load(p, out, s), staging = staging_load(p, out, s);
-    if (resident <= p.seats[s].limit && staging <= p.seats[s].limit - resident) continue;
-    const bytes needed = resident + staging;
+    const bytes staging = staging_load(p, out, s), needed = seat_load(p, out, s);
+    if (needed <= p.seats[s].limit) continue;
     return fail(errc::does_not_fit, p.seats[s].id.view(),
                 text<320>("strategy ")
                     .append(name)
                     .append(": the map puts ")
-                    .append(resident)
+                    .append(needed - staging)
                     .append(" bytes here")
                     .append(staging > 0 ? " and streamed parts need slots, together " : ", ")
                     .append(staging > 0 ? text<24>().append(needed).append(", ").view() : std::string_view())

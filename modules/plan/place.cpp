@@ -37,9 +37,11 @@ device_use use_of_seat(model_view m, topology_view t, const place_options& optio
   if (const auto* kept = entry_of(options.reserve, d.id); kept != nullptr) use.reserve = kept->amount;
   use.weights = exact_home_weights(m, problem, placements, s, memory);
   use.staging = staging_load(problem, placements, s);
-  bytes total = home_load(problem, placements, s) + use.staging;
+  use.state = state_load(problem, placements, s);
+  use.workspace = workspace_load(problem, placements, s);
+  bytes total = seat_load(problem, placements, s);
   if (padded) total = round_up(total, d.granularity);
-  use.padding = total - use.weights - use.staging;
+  use.padding = total - use.weights - use.staging - use.state - use.workspace;
   return use;
 }
 
@@ -68,7 +70,10 @@ result<plan> make_plan(std::string_view strategy, model_view m, topology_view t,
     const auto& o = placements[i];
     if (o.home >= problem.seats.size() || o.execution >= problem.seats.size())
       return fail(errc::invalid_plan, m.atoms[i].name, "the strategy left this atom without a device");
-    p.placements.push_back({problem.seats[o.home].device, problem.seats[o.execution].device});
+    // A prompt seat that says nothing new is left out, so that equal decisions are equal values.
+    const bool other = o.prompt != none && o.prompt != o.execution;
+    p.placements.push_back({problem.seats[o.home].device, problem.seats[o.execution].device,
+                            other ? problem.seats[o.prompt].device : no_index});
   }
   p.topology_name = t.name;
   p.devices.assign(t.devices.begin(), t.devices.end());
@@ -78,6 +83,9 @@ result<plan> make_plan(std::string_view strategy, model_view m, topology_view t,
   p.uses.reserve(problem.seats.size());
   for (seat_index s = 0; s < problem.seats.size(); ++s)
     p.uses.push_back(use_of_seat(m, t, options, problem, placements, s, padded, memory));
+  p.priced = rates_known(problem);
+  p.times = price(problem, placements, memory);
+  if (options.certify) p.certificate = certify(problem, placements, memory);
   if (const auto violations = check(p, memory); !violations.empty()) return failure{violations.front()};
   return p;
 }

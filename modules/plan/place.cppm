@@ -19,16 +19,10 @@ import :problem;
 import :strategy;
 import :budgets;
 import :plan_value;
+import :planning_problem;
 import :check;
 
 namespace berth::detail {
-
-/// Charged bytes per atom and per shared storage, padded where the machine pads.
-constexpr bytes charged(const atom& a, bool padded) { return padded ? a.weights + a.padding : a.weights; }
-constexpr storage_use charged(storage_use u, bool padded) {
-  if (padded) u.size = round_up(u.size, 256);
-  return u;
-}
 
 /// Fills a plan from a solved problem. Out of line: not a template.
 result<plan> make_plan(std::string_view strategy, model_view m, topology_view t, const place_options& options,
@@ -55,12 +49,22 @@ struct place_fn {
     auto count = make_seats(topology, options, seats);
     if (!count) return count.propagate();
     const bool padded = pads_tensors(topology, std::span(seats).first(*count));
-    std::array<bytes, N> loads{};
-    for (std::size_t i = 0; i < N; ++i) loads[i] = detail::charged(model.atoms[i], padded);
+    std::array<bytes, N> loads{}, states{}, workspaces{};
+    for (std::size_t i = 0; i < N; ++i) {
+      loads[i] = detail::charged_weights(model.atoms[i], padded);
+      states[i] = detail::charged(model.atoms[i].state, padded);
+      workspaces[i] = detail::charged(model.atoms[i].workspace, padded);
+    }
     auto ties = model.ties;
-    for (auto& u : ties) u = detail::charged(u, padded);
-    const problem_view problem{model.atoms, loads, ties, std::span<const seat>(seats).first(*count),
-                               options.staging_slots};
+    for (auto& u : ties) u.size = detail::charged(u.size, padded);
+    std::array<link_cost, max_static_devices * max_static_devices> links{};
+    make_links(topology, std::span(links).first(topology.devices.size() * topology.devices.size()));
+    problem_view problem{model.atoms, loads, ties, std::span<const seat>(seats).first(*count), options.staging_slots};
+    problem.states = states;
+    problem.workspaces = workspaces;
+    problem.links = links;
+    problem.machine = topology;
+    problem.workload = options.workload;
     std::array<placement, N> out{};
     std::array<std::uint64_t, static_cells<N>> scratch{};
     if (strategy.scratch_cells(problem) > scratch.size())
@@ -91,34 +95,19 @@ struct place_fn {
   /// refuse (a strategy of the user's that breaks a rule) is an error here, never a result.
   result<plan> operator()(model_view model, const topology_view& topology, const place_options& options = {},
                           std::pmr::memory_resource* memory = std::pmr::get_default_resource()) const {
-    if (options.workload.context != 0)
-      return fail(errc::unsupported, "workload", "context-dependent memory is not counted yet; use context 0");
-    std::pmr::vector<seat> seats(max_seats(topology), memory);
-    auto count = make_seats(topology, options, seats);
-    if (!count) return count.propagate();
-    seats.resize(*count);
-    const bool padded = pads_tensors(topology, seats);
-    std::pmr::vector<bytes> loads(model.atoms.size(), memory);
-    for (std::size_t i = 0; i < loads.size(); ++i) loads[i] = detail::charged(model.atoms[i], padded);
-    std::pmr::vector<storage_use> ties(model.ties.begin(), model.ties.end(), memory);
-    for (auto& u : ties) {
-      u = detail::charged(u, padded);
-      // Strategies rely on loads that never shrink when an atom is added.
-      if (u.atom >= loads.size() || u.size > loads[u.atom])
-        return fail(errc::invalid_argument, u.atom < loads.size() ? model.atoms[u.atom].name : std::string_view("ties"),
-                    "a tied storage is larger than the atom that uses it (padding included)");
-    }
-    const problem_view problem{model.atoms, loads, ties, seats, options.staging_slots};
-    std::pmr::vector<placement> out(loads.size(), memory);
+    const auto owned = planning_problem::make(model, topology, options, memory);
+    if (!owned) return owned.propagate();
+    const auto problem = owned->view();
+    std::pmr::vector<placement> out(problem.loads.size(), memory);
     std::pmr::vector<std::uint64_t> scratch(strategy.scratch_cells(problem), memory);
     if (auto r = into(problem, out, scratch); !r) return r.propagate();
-    return detail::make_plan(strategy.name(), model, topology, options, problem, out, padded, memory);
+    return detail::make_plan(strategy.name(), model, topology, options, problem, out, owned->padded(), memory);
   }
 
   static constexpr std::size_t max_static_devices = 16;
   /// Room for the strategies here with 16 atoms x 4 different devices, and more where devices are alike.
   template <std::size_t N>
-  static constexpr std::size_t static_cells = 16 * N + 1024;
+  static constexpr std::size_t static_cells = 20 * N + 1024;
 };
 
 template <class S>

@@ -16,6 +16,8 @@ export module berth.plan:plan_value;
 import berth.model;
 import berth.topology;
 import :problem;
+import :evaluate;
+import :certificate;
 
 export namespace berth {
 
@@ -23,8 +25,13 @@ export namespace berth {
 struct atom_placement {
   device_index home = no_index;
   device_index execution = no_index;
+  device_index prompt = no_index;  ///< runs the prompt, if another device than `execution` does
 
-  constexpr bool streamed() const { return home != execution; }
+  constexpr device_index runs(phase p) const {
+    return p == phase::prefill && prompt != no_index ? prompt : execution;
+  }
+  constexpr bool streamed(phase p) const { return home != runs(p); }
+  constexpr bool streamed() const { return streamed(phase::decode) || streamed(phase::prefill); }
   friend constexpr bool operator==(const atom_placement&, const atom_placement&) = default;
 };
 
@@ -36,8 +43,10 @@ struct device_use {
   bytes weights = 0;  ///< of atoms that live here, each shared storage once
   bytes padding = 0;  ///< tensor alignment and arena rounding
   bytes staging = 0;  ///< slots for streamed weights
+  bytes state = 0;    ///< KV cache and recurrent state of what runs here
+  bytes workspace = 0;  ///< the largest of what runs here
 
-  constexpr bytes used() const { return weights + padding + staging; }
+  constexpr bytes used() const { return weights + padding + staging + state + workspace; }
   constexpr bytes available() const { return reserve >= budget ? 0 : budget - reserve; }
   constexpr bytes free() const { return available() - used(); }
 };
@@ -85,6 +94,10 @@ class plan {
   std::pmr::vector<segment_index> hops;
   std::pmr::vector<device_use> uses;  ///< one per device that may be used, in seat order
 
+  bool priced = false;  ///< times are known: the model was costed and the devices have rates
+  plan_times times;
+  berth::certificate certificate;
+
   std::pmr::vector<text<416>> warnings;
   std::pmr::vector<std::pmr::string> no_split;  ///< classes kept whole
 
@@ -109,7 +122,7 @@ class plan {
       if (devices[u.device].id == id) return &u;
     return nullptr;
   }
-  /// True if some weights live elsewhere than where they are used.
+  /// True if some weights live elsewhere than where they are used in some phase.
   bool streams() const {
     for (const auto& p : placements)
       if (p.streamed()) return true;

@@ -87,7 +87,7 @@ struct Sequential {
 struct Balanced {
   constexpr std::string_view name() const { return "balanced"; }
   constexpr std::size_t scratch_cells(const problem_view& p) const {
-    const auto a = balancer::cells(p.loads.size(), detail::gpus_of(p)), b = fill_cells(p);
+    const auto a = balancer::cells(p, detail::gpus_of(p)), b = fill_cells(p);
     return a > b ? a : b;
   }
   constexpr result<done> solve(const problem_view& p, std::span<placement> out,
@@ -112,7 +112,7 @@ struct BalancedLow0 {
   constexpr std::size_t scratch_cells(const problem_view& p) const {
     // The first GPU is a type of its own here, which at most doubles the number of sets.
     const auto gpus = detail::gpus_of(p);
-    const auto a = balancer::cells(p.loads.size(), gpus) + 3 * static_cast<std::size_t>(balancer::count_sets(gpus, 0)),
+    const auto a = balancer::cells(p, gpus) + 3 * static_cast<std::size_t>(balancer::count_sets(gpus, 0)),
                b = fill_cells(p);
     return a > b ? a : b;
   }

@@ -26,10 +26,14 @@ concept Strategy =
       { s.solve(p, out, scratch) } -> std::same_as<result<done>>;
     };
 
-/// Bytes of the whole model in this problem, each shared storage once.
+/// Bytes that the whole model would need on one device: weights, each shared storage once, state and workspace.
 constexpr bytes total_load(const problem_view& p) {
-  bytes sum = 0;
-  for (const auto l : p.loads) sum += l;
+  bytes sum = 0, workspace = 0;
+  for (std::size_t i = 0; i < p.loads.size(); ++i) {
+    sum += p.resident(i);
+    if (p.workspace(i) > workspace) workspace = p.workspace(i);
+  }
+  sum += workspace;
   for (std::size_t u = 1; u < p.ties.size(); ++u)
     if (p.ties[u].storage == p.ties[u - 1].storage) sum -= p.ties[u].size;
   return sum;
@@ -48,8 +52,8 @@ constexpr failure does_not_fit(const problem_view& p, std::string_view strategy)
     if (s.kind == (has_gpu ? device_kind::gpu : device_kind::cpu) && s.limit > executing) executing = s.limit;
   }
   for (std::uint32_t i = 0; i < p.loads.size(); ++i)
-    if (p.loads[i] > largest_atom) {
-      largest_atom = p.loads[i];
+    if (p.resident(i) + p.workspace(i) > largest_atom) {
+      largest_atom = p.resident(i) + p.workspace(i);
       biggest = i;
     }
   text<416> why;

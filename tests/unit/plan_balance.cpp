@@ -111,7 +111,7 @@ BOOST_AUTO_TEST_CASE(the_optimum_and_its_tie_rules_equal_full_enumeration) {
     const auto p = owned.view();
     const auto gpus = std::span(owned.seats).first(gpu_count(p));
     const auto expected = best_by_enumeration(p);
-    std::vector<std::uint64_t> scratch(balancer::cells(p.loads.size(), gpus));
+    std::vector<std::uint64_t> scratch(balancer::cells(p, gpus));
     balancer b(p, gpus, none, scratch);
     BOOST_TEST_CONTEXT("seed " << seed) {
       BOOST_TEST(b.feasible(0) == expected.has_value());
@@ -132,7 +132,7 @@ BOOST_AUTO_TEST_CASE(an_unbounded_ratio_above_one_is_still_the_minimum) {
   s.budgets = {10, 10};
   const owned_problem owned(s);
   const auto p = owned.view();
-  std::vector<std::uint64_t> scratch(balancer::cells(2, owned.seats));
+  std::vector<std::uint64_t> scratch(balancer::cells(owned.view(), owned.seats));
   balancer b(p, owned.seats, none, scratch);
   BOOST_TEST(!b.feasible(0));
   const auto r = b.best_ratio(false);

@@ -26,7 +26,7 @@ bool fits_on_gpus(const problem_view& p) {
   std::function<bool(std::uint32_t)> rest = [&](std::uint32_t i) {
     if (i == p.loads.size()) return true;
     for (seat_index s = 0; s < gpus; ++s) {
-      if (home_load(p, out, s) + added_bytes(p, out, i, s) > p.seats[s].limit) continue;
+      if (home_load(p, out, s) + added_weights(p, out, i, s) > p.seats[s].limit) continue;
       out[i] = {s, s};
       if (rest(i + 1)) return true;
       out[i] = {};

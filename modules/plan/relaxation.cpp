@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: Apache-2.0
+module;
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory_resource>
+#include <span>
+#include <vector>
+
+module berth.plan;
+
+import :relaxation;
+
+namespace berth {
+
+relaxed_machine::relaxed_machine(const problem_view& problem, std::pmr::memory_resource* memory)
+    : p(problem), groups(memory), weights(memory), states(memory), times(memory), copies(memory),
+      least_message(memory) {
+  for (seat_index s = 0; s < p.seats.size(); ++s) {
+    const auto& seat = p.seats[s];
+    seat_group* same = nullptr;
+    for (auto& g : groups)
+      if (seat.executes() && g.executes && exchangeable(p, g.first, s)) same = &g;
+    if (same == nullptr) {
+      if (groups.size() == max_groups) {
+        complete = false;
+        return;
+      }
+      if (seat.kind == device_kind::cpu) cpu = groups.size();
+      if (!seat.executes()) disk = groups.size();
+      groups.push_back({s, s, 1, static_cast<double>(seat.limit), seat.executes()});
+      continue;
+    }
+    if (same->copies++ == 1) same->second = s;
+  }
+  const auto n = p.loads.size(), k = groups.size();
+  for (std::size_t i = 0; i < n; ++i) {
+    weights.push_back(static_cast<double>(p.loads[i]));
+    states.push_back(static_cast<double>(p.state(i)));
+  }
+  for (std::size_t u = 1; u < p.ties.size(); ++u)
+    if (p.ties[u].storage == p.ties[u - 1].storage) weights[p.ties[u].atom] -= static_cast<double>(p.ties[u].size);
+  times.assign(phase_count * k * n, 0);
+  copies.assign(k * k * n, forever);
+  for (std::size_t g = 0; g < k; ++g)
+    for (std::size_t i = 0; i < n; ++i) {
+      for (const auto ph : all_phases)
+        times[(static_cast<std::size_t>(ph) * k + g) * n + i] = atom_seconds(p, i, groups[g].first, ph);
+      for (const auto store : {cpu, disk})
+        if (p.staging_slots > 0 && store != no_group && store != g && groups[g].executes)
+          copies[(store * k + g) * n + i] = weight_copy_seconds(p, i, groups[store].first, groups[g].first);
+    }
+  least_message.assign(k * k, forever);
+  for (std::size_t a = 0; a < k; ++a)
+    for (std::size_t b = 0; b < k; ++b) {
+      if ((a == b && groups[a].copies == 1) || !groups[a].executes || !groups[b].executes) continue;
+      auto& least = least_message[a * k + b];
+      for (std::size_t i = 0; i + 1 < n; ++i)
+        least = std::min(least, objective_hop(p, i, groups[a].first, a == b ? groups[a].second : groups[b].first));
+    }
+  if (cpu == no_group || p.machine.devices.empty()) return;
+  const auto& host = p.machine.devices[p.seats[groups[cpu].first].device];
+  if (host.memory_segment == no_index) return;
+  // A resident plan is not held to the segment, so the CPU's own rate counts if it is larger.
+  dram = std::max(p.machine.segments[host.memory_segment].capacity, p.seats[groups[cpu].first].bandwidth);
+  for (std::size_t g = 0; g < k; ++g)
+    if (const auto* r = p.machine.route(p.seats[groups[cpu].first].device, p.seats[groups[g].first].device))
+      for (const auto hop : p.machine.hops_of(*r)) crosses_dram[g] = crosses_dram[g] || hop == host.memory_segment;
+}
+
+double relaxed_machine::visiting_cost(const device_set& set) const {
+  // Every device but the first of the chain is entered by at least one message.
+  const auto k = groups.size();
+  double sum = 0, largest = 0, smallest = forever;
+  std::size_t count = 0, closed = 0;
+  for (std::size_t b = 0; b < k; ++b) {
+    if (!groups[b].executes || set.used[b] == 0) continue;
+    double into = forever;
+    for (std::size_t a = 0; a < k; ++a)
+      if (groups[a].executes && set.used[a] > (a == b ? 1u : 0u)) into = std::min(into, least_message[a * k + b]);
+    count += set.used[b];
+    if (into == forever) {
+      closed += set.used[b];
+      continue;
+    }
+    sum += into * static_cast<double>(set.used[b]);
+    largest = std::max(largest, into);
+    smallest = std::min(smallest, into);
+  }
+  // A plan that streams may leave the CPU, or the GPUs, out of one phase.
+  if (count <= 1 || (set.streams && cpu != no_group && set.used[cpu] > 0)) return 0;
+  if (closed > 1) return forever;
+  if (throughput()) return smallest;
+  return closed == 1 ? sum : sum - largest;
+}
+
+double relaxed_machine::least_time(const device_set& set, std::size_t i) const {
+  double prompt = forever, decode = forever, together = forever;
+  const double wp = weight(phase::prefill), wd = weight(phase::decode);
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (!groups[g].executes || set.used[g] == 0) continue;
+    if (!p.open(i) && p.fixed[i].execution != groups[g].first) continue;
+    const double tp = wp > 0 ? wp * time(phase::prefill, g, i) : 0, td = wd > 0 ? wd * time(phase::decode, g, i) : 0;
+    prompt = std::min(prompt, tp);
+    decode = std::min(decode, td);
+    together = std::min(together, tp + td);
+  }
+  // Only a plan that streams may run the phases on different devices.
+  return set.streams ? prompt + decode : together;
+}
+
+bool relaxed_machine::could_hold(const device_set& set) const {
+  double weight_sum = 0, state_sum = 0, room = 0, running = 0;
+  for (std::size_t i = 0; i < atoms(); ++i) {
+    weight_sum += weights[i];
+    state_sum += states[i];
+  }
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const double own = groups[g].limit * static_cast<double>(set.used[g]);
+    if (groups[g].executes) running += own;
+    if (groups[g].executes) room += own;
+    if (set.streams && (g == disk || (g == cpu && set.used[g] == 0))) room += groups[g].limit;
+  }
+  constexpr double slack = 1 + 1e-12;
+  return weight_sum + state_sum <= room * slack && state_sum <= running * slack;
+}
+
+lower_bound relaxed_machine::quick_bound(const device_set& set) const {
+  if (!could_hold(set)) return {forever, "memory"};
+  const double messages = set.exactly ? visiting_cost(set) : 0;
+  if (messages == forever) return {forever, "links"};
+  double sum = 0, longest = 0, devices = 0;
+  for (std::size_t i = 0; i < atoms(); ++i) {
+    const double t = least_time(set, i);
+    sum += t;
+    longest = std::max(longest, t);
+  }
+  for (std::size_t g = 0; g < groups.size(); ++g)
+    if (groups[g].executes) devices += static_cast<double>(set.used[g]);
+  if (!throughput()) return {sum + messages, "work"};
+  const double shared = std::max(longest, sum / devices);
+  return messages > shared ? lower_bound{messages, "links"} : lower_bound{shared, "work"};
+}
+
+relaxation::relaxation(const relaxed_machine& m, const device_set& set, std::pmr::memory_resource* memory)
+    : m_(m), set_(set), options_(memory), pairs_(memory), share_(memory), busy_(memory), memory_price_(memory),
+      memory_use_(memory), pair_price_(memory), pair_option_(memory), path_(memory), from_(memory), chosen_(memory) {
+  make_options();
+  const auto n = m_.atoms();
+  share_.assign(phase_count * resources(), 0);
+  busy_.assign(phase_count * resources(), 0);
+  memory_price_.assign(m_.groups.size(), 0);
+  memory_use_.assign(m_.groups.size(), 0);
+  pair_price_.assign(n * pairs_.size(), 0);
+  pair_option_.assign(n * pairs_.size(), 0);
+  from_.assign(n * pairs_.size(), 0);
+  path_.assign(2 * pairs_.size(), 0);
+  chosen_.assign(n, 0);
+  start_shares();
+}
+
+void relaxation::make_options() {
+  const auto add = [&](std::size_t prompt, std::size_t decode, std::size_t home, bool pc, bool dc) {
+    std::size_t pair = 0;
+    while (pair < pairs_.size() && pairs_[pair] != std::array{prompt, decode}) ++pair;
+    if (pair == pairs_.size()) pairs_.push_back({prompt, decode});
+    options_.push_back({prompt, decode, home, pair, pc, dc});
+  };
+  for (std::size_t g = 0; g < m_.groups.size(); ++g) {
+    if (!m_.groups[g].executes || set_.used[g] == 0) continue;
+    add(g, g, g, false, false);
+    if (!set_.streams) continue;
+    for (const auto store : {m_.cpu, m_.disk})
+      if (store != no_group && store != g) add(g, g, store, true, true);
+    if (m_.cpu == no_group || set_.used[m_.cpu] == 0 || g == m_.cpu) continue;
+    add(g, m_.cpu, m_.cpu, true, false);
+    if (m_.disk != no_group) add(g, m_.cpu, m_.disk, true, true);
+  }
+}
+
+bool relaxation::allowed(const option& o, std::size_t i) const {
+  const bool copied = o.prompt_copied || o.decode_copied;
+  if (copied && static_cast<double>(m_.p.loads[i]) > set_.largest_high) return false;
+  if (m_.p.open(i)) return true;
+  const auto& f = m_.p.fixed[i];
+  return m_.groups[o.decode].first == f.execution && m_.groups[o.home].first == f.home &&
+         m_.groups[o.prompt].first == f.runs(phase::prefill);
+}
+
+/// Calls `visit(phase, resource, seconds)` for all that atom i keeps busy under option `o`.
+template <class Visit>
+void relaxation::visit_resources(const option& o, std::size_t i, Visit visit) const {
+  for (const auto ph : all_phases) {
+    if (m_.weight(ph) <= 0) continue;
+    const auto g = ph == phase::prefill ? o.prompt : o.decode;
+    const double t = m_.time(ph, g, i);
+    visit(ph, chain, t);
+    visit(ph, compute_of(g), t / static_cast<double>(set_.used[g]));
+    if (m_.dram > 0 && g == m_.cpu && set_.streams) visit(ph, dram(), m_.p.atoms[i].in(ph).touched / m_.dram);
+    if (!(ph == phase::prefill ? o.prompt_copied : o.decode_copied)) continue;
+    visit(ph, engine_of(g), m_.copy(o.home, g, i) / static_cast<double>(set_.used[g]));
+    if (m_.dram > 0 && o.home == m_.cpu && m_.crosses_dram[g])
+      visit(ph, dram(), static_cast<double>(m_.p.atoms[i].weights) / m_.dram);
+  }
+}
+
+double relaxation::capacity(std::size_t g) const {
+  const auto copies = m_.groups[g].executes ? set_.used[g] : 1;
+  double room = m_.groups[g].limit * static_cast<double>(copies);
+  if (set_.streams && g == m_.cpu && copies == 0) room = m_.groups[g].limit;
+  if (!set_.streams) return room;
+  // Slots for the largest streamed atom, on one device at least: known which group only if there is one.
+  std::size_t targets = 0;
+  for (std::size_t t = 0; t < m_.groups.size(); ++t)
+    if (m_.groups[t].executes && set_.used[t] > 0 && (t != m_.cpu || m_.disk != no_group)) ++targets;
+  if (targets == 1 && m_.groups[g].executes && set_.used[g] > 0 && (g != m_.cpu || m_.disk != no_group))
+    room -= set_.largest_low * static_cast<double>(m_.p.staging_slots);
+  return room;
+}
+
+double relaxation::price(const option& o, std::size_t i) {
+  double sum = memory_price_[o.home] * m_.weights[i] + memory_price_[o.decode] * m_.states[i];
+  visit_resources(o, i, [&](phase ph, std::size_t r, double t) {
+    if (const double s = share(ph, r); s > 0) sum += m_.weight(ph) * s * t;
+  });
+  return sum;
+}
+
+void relaxation::price_all() {
+  std::fill(pair_price_.begin(), pair_price_.end(), forever);
+  for (std::size_t i = 0; i < m_.atoms(); ++i)
+    for (std::size_t o = 0; o < options_.size(); ++o) {
+      if (!allowed(options_[o], i)) continue;
+      const auto at = i * pairs_.size() + options_[o].pair;
+      const double v = price(options_[o], i);
+      if (!(v < pair_price_[at])) continue;
+      pair_price_[at] = v;
+      pair_option_[at] = static_cast<std::uint16_t>(o);
+    }
+}
+
+/// Every atom on its own, messages left out.
+double relaxation::free_minimum() {
+  double sum = 0;
+  const auto q = pairs_.size();
+  for (std::size_t i = 0; i < m_.atoms(); ++i) {
+    const auto* row = pair_price_.data() + i * q;
+    const auto best = static_cast<std::size_t>(std::min_element(row, row + q) - row);
+    sum += row[best];
+    chosen_[i] = pair_option_[i * q + best];
+  }
+  return sum;
+}
+
+double relaxation::message(std::size_t from, std::size_t to, std::size_t i, phase ph) const {
+  // Two atoms on one group may be on one device: then nothing is sent.
+  return from == to ? 0 : hop_seconds(m_.p, i, m_.groups[from].first, m_.groups[to].first, ph);
+}
+
+/// Cheapest path through the layered graph of (prompt, decode) pairs.
+double relaxation::path_minimum() {
+  const auto q = pairs_.size(), n = m_.atoms();
+  double* now = path_.data();
+  double* next = now + q;
+  const double wp = m_.weight(phase::prefill) * share(phase::prefill, chain);
+  const double wd = m_.weight(phase::decode) * share(phase::decode, chain);
+  std::copy_n(pair_price_.data(), q, now);
+  for (std::size_t i = 1; i < n; ++i) {
+    for (std::size_t b = 0; b < q; ++b) {
+      double best = forever;
+      std::size_t from = 0;
+      for (std::size_t a = 0; a < q; ++a) {
+        if (now[a] == forever) continue;
+        double v = now[a];
+        if (a != b) {
+          if (wp > 0) v += wp * message(pairs_[a][0], pairs_[b][0], i - 1, phase::prefill);
+          if (wd > 0) v += wd * message(pairs_[a][1], pairs_[b][1], i - 1, phase::decode);
+        }
+        if (v < best) {
+          best = v;
+          from = a;
+        }
+      }
+      next[b] = best + pair_price_[i * q + b];
+      from_[i * q + b] = static_cast<std::uint16_t>(from);
+    }
+    std::swap(now, next);
+  }
+  auto last = static_cast<std::size_t>(std::min_element(now, now + q) - now);
+  const double value = now[last];
+  if (value == forever) return forever;
+  for (std::size_t i = n; i-- > 0;) {
+    chosen_[i] = pair_option_[i * q + last];
+    last = from_[i * q + last];
+  }
+  return value;
+}
+
+/// What the chosen options use: the direction of the subgradient.
+void relaxation::measure() {
+  std::fill(busy_.begin(), busy_.end(), 0);
+  std::fill(memory_use_.begin(), memory_use_.end(), 0);
+  for (std::size_t i = 0; i < m_.atoms(); ++i) {
+    const auto& o = options_[chosen_[i]];
+    visit_resources(o, i, [&](phase ph, std::size_t r, double t) { busy(ph, r) += t; });
+    memory_use_[o.home] += m_.weights[i];
+    memory_use_[o.decode] += m_.states[i];
+    if (i == 0 || m_.throughput()) continue;
+    const auto& before = options_[chosen_[i - 1]];
+    busy(phase::prefill, chain) += message(before.prompt, o.prompt, i - 1, phase::prefill);
+    busy(phase::decode, chain) += message(before.decode, o.decode, i - 1, phase::decode);
+  }
+}
+
+void relaxation::start_shares() {
+  for (const auto ph : all_phases) {
+    if (!m_.throughput()) {
+      share(ph, chain) = set_.streams ? 0.6 : 1;
+      if (!set_.streams) continue;
+      double devices = 0;
+      for (std::size_t g = 0; g < m_.groups.size(); ++g) devices += m_.groups[g].executes ? double(set_.used[g]) : 0;
+      for (std::size_t g = 0; g < m_.groups.size(); ++g)
+        if (m_.groups[g].executes) share(ph, engine_of(g)) = 0.35 * double(set_.used[g]) / devices;
+      share(ph, dram()) = 0.05;
+      continue;
+    }
+    double devices = 0;
+    for (std::size_t g = 0; g < m_.groups.size(); ++g) devices += m_.groups[g].executes ? double(set_.used[g]) : 0;
+    const double computing = set_.streams ? 0.7 : 1;
+    for (std::size_t g = 0; g < m_.groups.size(); ++g) {
+      if (!m_.groups[g].executes) continue;
+      share(ph, compute_of(g)) = computing * double(set_.used[g]) / devices;
+      if (set_.streams) share(ph, engine_of(g)) = 0.25 * double(set_.used[g]) / devices;
+    }
+    if (set_.streams) share(ph, dram()) = 0.05;
+  }
+}
+
+/// Memory prices by Polyak's rule, shares by exponentiated gradient (they sum to 1 in each phase).
+void relaxation::step(double target, double value, int round) {
+  double norm = 0;
+  for (std::size_t g = 0; g < m_.groups.size(); ++g) {
+    const double room = capacity(g);
+    const double excess = room > 0 ? memory_use_[g] / room - 1 : 0;
+    if (excess > 0 || memory_price_[g] > 0) norm += excess * excess;
+  }
+  if (norm > 0) {
+    const double length = std::max(target - value, target * 1e-4) / norm;
+    for (std::size_t g = 0; g < m_.groups.size(); ++g) {
+      const double room = capacity(g);
+      if (room > 0) memory_price_[g] = std::max(0.0, memory_price_[g] + length * (memory_use_[g] / room - 1) / room);
+    }
+  }
+  if (!m_.throughput() && !set_.streams) return;
+  const double rate = 1.0 / std::sqrt(1.0 + 0.15 * round);
+  for (const auto ph : all_phases) {
+    double largest = 0, sum = 0;
+    for (std::size_t r = 0; r < resources(); ++r) {
+      if (m_.throughput() ? r == chain : (r >= compute_of(0) && r < engine_of(0))) continue;
+      largest = std::max(largest, busy(ph, r));
+    }
+    if (!(largest > 0)) continue;
+    for (std::size_t r = 0; r < resources(); ++r) {
+      if (share(ph, r) <= 0) continue;
+      share(ph, r) *= std::exp(rate * (busy(ph, r) / largest - 0.5));
+      sum += share(ph, r);
+    }
+    for (std::size_t r = 0; r < resources(); ++r) share(ph, r) /= sum;
+  }
+}
+
+lower_bound relaxation::run(lower_bound start, double target, double budget) {
+  const double cost = static_cast<double>(m_.atoms() * (options_.size() * 8 + pairs_.size() * pairs_.size()));
+  const int rounds = std::clamp(static_cast<int>(budget / std::max(cost, 1.0)), 8, 120);
+  const double messages = set_.exactly && !m_.throughput() ? m_.visiting_cost(set_) : 0;
+  // What the devices' own work proves, kept apart from what the links prove.
+  lower_bound best = start.name == "links" && m_.throughput() ? lower_bound{0, "work"} : start;
+  const auto take = [&](double v) {
+    if (v > best.bound) best = {v, "memory"};
+  };
+  for (int round = 0; round < rounds && best.bound < target; ++round) {
+    price_all();
+    double rent = 0;
+    for (std::size_t g = 0; g < m_.groups.size(); ++g) rent += memory_price_[g] * capacity(g);
+    const double alone = free_minimum() - rent;
+    if (!(alone < forever)) return {forever, "memory"};
+    take(alone + messages * least_chain_share());
+    double value = alone;
+    if (!m_.throughput()) {
+      value = path_minimum() - rent;
+      take(value);
+    }
+    measure();
+    step(std::min(target, best.bound * 1.5), value, round);
+  }
+  if (!m_.throughput()) return best;
+  if (const double v = round_up(best.bound); v > best.bound) best = {v, "lattice"};
+  return start.bound > best.bound ? start : best;
+}
+
+/// Messages lengthen the chain, which counts with its share.
+double relaxation::least_chain_share() {
+  if (m_.throughput()) return 0;
+  return set_.streams ? std::min(share(phase::prefill, chain), share(phase::decode, chain)) : 1;
+}
+
+/// The fullest device's time is a sum of times of atoms. Where atoms have few different times, the least such sum at
+/// or above the bound is a bound as well.
+double relaxation::round_up(double bound) const {
+  if (set_.streams) return bound;
+  constexpr std::size_t max_rare = 10;
+  double least = forever;
+  for (std::size_t g = 0; g < m_.groups.size(); ++g) {
+    if (!m_.groups[g].executes || set_.used[g] == 0) continue;
+    std::pmr::vector<double> t(share_.get_allocator());
+    for (std::size_t i = 0; i < m_.atoms(); ++i) t.push_back(m_.time(phase::decode, g, i));
+    std::sort(t.begin(), t.end());
+    // The most common time is counted, the others are taken or not.
+    double common = 0;
+    std::size_t most = 0;
+    for (std::size_t i = 0; i < t.size();) {
+      std::size_t end = i;
+      while (end < t.size() && t[end] <= t[i] * (1 + 1e-9)) ++end;
+      if (end - i > most) {
+        most = end - i;
+        common = t[i];
+      }
+      i = end;
+    }
+    std::pmr::vector<double> rare(share_.get_allocator());
+    for (const double v : t)
+      if (!(v >= common * (1 - 1e-9) && v <= common * (1 + 1e-9))) rare.push_back(v);
+    if (rare.size() > max_rare || common <= 0) return bound;
+    for (std::size_t subset = 0; subset < (std::size_t{1} << rare.size()); ++subset) {
+      double sum = 0;
+      for (std::size_t r = 0; r < rare.size(); ++r) sum += (subset >> r & 1) != 0 ? rare[r] : 0;
+      const double missing = std::max(0.0, bound * (1 - 1e-9) - sum);
+      const double count = std::ceil(missing / common - 1e-9);
+      if (count <= static_cast<double>(most)) least = std::min(least, sum + count * common * (1 - 1e-9));
+    }
+  }
+  return least == forever ? bound : std::max(bound, least);
+}
+
+}  // namespace berth
