@@ -34,9 +34,8 @@ constexpr module_role role_of(std::string_view class_name, std::string_view loca
   constexpr std::array<std::string_view, 4> norm_words{"Norm", "norm", "ln_", "LayerNorm"};
   constexpr std::array<std::string_view, 3> cross_words{"Cross", "cross", "EncDec"};
   constexpr std::array<std::string_view, 4> attention_classes{"Attention", "DeltaNet", "Mixer", "ShortConv"};
-  constexpr std::array<std::string_view, 9> ffn_ends{"MLP", "Mlp",     "MoE",         "Moe",         "MoeBlock",
-                                                     "FF",  "Experts", "FeedForward", "Intermediate"};
-  constexpr std::array<std::string_view, 2> ffn_tails{"ActDense", "BertOutput"};
+  constexpr std::array<std::string_view, 10> ffn_ends{"MLP",     "Mlp",         "MoE",          "Moe",     "MoeBlock", "FF",
+                                                      "Experts", "FeedForward", "Intermediate", "ActDense"};
   constexpr std::array<std::string_view, 8> attention_names{
       "attn", "self_attn", "attention", "self_attention", "linear_attn", "crossattention", "encoder_attn", "mixer"};
   constexpr std::array<std::string_view, 11> ffn_names{"mlp", "ffn",          "feed_forward", "block_sparse_moe",
@@ -44,7 +43,7 @@ constexpr module_role role_of(std::string_view class_name, std::string_view loca
                                                        "fc1", "fc2",          "experts"};
   if (contains_one_of(class_name, norm_words) || local.starts_with("ln_") || local.find("norm") != local.npos)
     return module_role::norm;
-  if (ends_in_one_of(class_name, ffn_ends) || ends_in_one_of(class_name, ffn_tails)) return module_role::ffn;
+  if (ends_in_one_of(class_name, ffn_ends)) return module_role::ffn;
   // "...AttentionDecoderLayer" is a block with attention in it, not attention.
   const bool by_class = contains_one_of(class_name, attention_classes) && !class_name.ends_with("DecoderLayer");
   if (by_class || is_one_of(local, attention_names)) {
