@@ -56,8 +56,8 @@ struct atom {
   dtype compute = dtype::bf16;  ///< arithmetic of its matrix products, which decides the device's FLOP rate
   std::array<phase_work, phase_count> work{};
 
-  /// A slice: part `part` of `parts` along the leading dimension of every tensor of the module that `name` gives without
-  /// its last component. One expert of a module that stacks its experts is such an atom.
+  /// A slice: part `part` of `parts` along the leading dimension of every tensor of the module that `name` gives
+  /// without its last component. One expert of a module that stacks its experts is such an atom.
   std::uint32_t part = 0;
   std::uint32_t parts = 1;
 

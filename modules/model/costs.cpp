@@ -27,20 +27,20 @@ inline constexpr std::array<phase, phase_count> phases{phase::prefill, phase::de
 
 /// What a module inherits from the modules above it.
 struct module_facts {
-  std::uint32_t layer = none;            ///< index into the shape's layers
-  module_role role = module_role::other; ///< of the outermost part of the block that says one
-  bool experts = false;                  ///< routed experts
-  bool encodes = false;                  ///< part of an encoder stack or vision tower: idle while decoding
+  std::uint32_t layer = none;             ///< index into the shape's layers
+  module_role role = module_role::other;  ///< of the outermost part of the block that says one
+  bool experts = false;                   ///< routed experts
+  bool encodes = false;                   ///< part of an encoder stack or vision tower: idle while decoding
   bool head = false;
 };
 
 /// What the tree says about a layer beside its description. Numbers of parameters are indices into the tree's list.
 struct layer_facts {
   module_index module = none;
-  std::uint64_t width = 0;             ///< of its activation; a vision tower has its own
-  std::uint64_t widest = 0;            ///< most output rows of a matrix in its attention part
-  std::uint64_t latent_rank = 0;       ///< MLA: input width of kv_b_proj
-  std::uint32_t first = none;          ///< first parameter
+  std::uint64_t width = 0;        ///< of its activation; a vision tower has its own
+  std::uint64_t widest = 0;       ///< most output rows of a matrix in its attention part
+  std::uint64_t latent_rank = 0;  ///< MLA: input width of kv_b_proj
+  std::uint32_t first = none;     ///< first parameter
   std::uint32_t first_attention = none;
   std::uint32_t first_cross = none;
 };
@@ -119,13 +119,15 @@ class coster {
   demand demand_;
   std::vector<module_facts> facts_;
   std::vector<layer_facts> layers_;
-  std::vector<std::uint32_t> layer_order_;  ///< layers by module
-  std::vector<anchor> anchors_;             ///< by parameter
-  std::vector<place_in_tree> places_;       ///< of the atoms
-  std::vector<std::uint32_t> uses_;         ///< tensors of each storage
+  std::vector<std::uint32_t> layer_order_;                     ///< layers by module
+  std::vector<anchor> anchors_;                                ///< by parameter
+  std::vector<place_in_tree> places_;                          ///< of the atoms
+  std::vector<std::uint32_t> uses_;                            ///< tensors of each storage
   std::unordered_map<storage_id, std::uint16_t> table_depth_;  ///< deepest embedding of a storage
-  std::unordered_map<storage_id, phase_work> counted_;         ///< shared storages of the atom at hand
-  std::array<double, dtype_table.size()> arithmetic_{};        ///< matrix elements of the atom at hand, by compute type
+  std::unordered_map<storage_id, std::array<double, phase_count>>
+      counted_;                                          ///< of the atom at hand: what shared storages were read
+  std::array<double, dtype_table.size()> arithmetic_{};  ///< matrix elements of the atom at hand, by compute type
+  bool idle_ = false;  ///< the atom at hand is nothing but a table that others look up
   std::uint64_t hidden_ = 0, vocabulary_ = 0, width_ = 2;
   dtype compute_ = dtype::bf16;  ///< of most of the model
 };
@@ -259,8 +261,9 @@ coster::step coster::place_anchors() {
     anchors_.push_back({own, i, false});
     if (cache.cross_tokens != 0) anchors_.push_back({l.first_cross != none ? l.first_cross : own, i, true});
   }
-  std::stable_sort(anchors_.begin(), anchors_.end(),
-                   [](const auto& a, const auto& b) { return a.parameter < b.parameter; });
+  std::sort(anchors_.begin(), anchors_.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.parameter, a.cross) < std::pair(b.parameter, b.cross);
+  });
   return std::nullopt;
 }
 
@@ -272,7 +275,9 @@ coster::step coster::find_atoms() {
   std::unordered_map<std::string_view, place_in_tree> found;
   found.reserve(atoms.size());
   for (const auto& a : atoms) found.emplace(base_name(a), place_in_tree{});
-  const auto offset = [](const auto part, const auto all) { return static_cast<std::uint32_t>(part.data() - all.data()); };
+  const auto offset = [](const auto part, const auto all) {
+    return static_cast<std::uint32_t>(part.data() - all.data());
+  };
   for (std::size_t i = 0; i < tree_.modules().size(); ++i) {
     const auto it = found.find(tree_.modules()[i].name);
     if (it == found.end()) continue;
@@ -280,7 +285,8 @@ coster::step coster::find_atoms() {
     const auto p = tree_.subtree_parameters(m);
     const auto b = tree_.subtree_buffers(m);
     const auto p0 = offset(p, tree_.parameters()), b0 = offset(b, tree_.buffers());
-    it->second = {m, true, p0, p0 + static_cast<std::uint32_t>(p.size()), b0, b0 + static_cast<std::uint32_t>(b.size())};
+    it->second = {
+        m, true, p0, p0 + static_cast<std::uint32_t>(p.size()), b0, b0 + static_cast<std::uint32_t>(b.size())};
   }
   const auto find_tensors = [&](std::span<const tensor> list, bool buffers) {
     for (std::uint32_t i = 0; i < list.size(); ++i)
@@ -306,6 +312,7 @@ coster::step coster::cost(std::size_t index) {
   a.work = {};
   arithmetic_ = {};
   counted_.clear();
+  idle_ = at.parameters_begin != at.parameters_end;
   for (auto i = at.parameters_begin; i < at.parameters_end; ++i) add_parameter(i, a);
   for (auto i = at.buffers_begin; i < at.buffers_end; ++i) add_buffer(i, a);
   if (auto problem = add_state(at, a)) return problem;
@@ -336,11 +343,12 @@ void coster::add_parameter(std::uint32_t index, atom& a) {
                             f.role == module_role::cross_attention && is_one_of(owner.local_name(), key_value_names);
   // T5 registers its table a second time beside its stacks; only the stacks look rows up.
   const bool shell = table && uses_[t.storage] > 1 && depth_of(t.name) < table_depth_[t.storage];
+  idle_ = idle_ && shell;
   if (matrix) {
     const auto type = compute_type(t, sizes_.parameters[index]);
     arithmetic_[static_cast<std::size_t>(type)] += logical_elements(t) / a.parts;
   }
-  phase_work touched;  // flops: bytes touched in prefill, touched: in decode
+  std::array<double, phase_count> touched{};
   for (const auto p : phases) {
     double n = tokens(p, f.encodes);
     if (encoder_side) n = p == phase::prefill ? static_cast<double>(layer->cache.cross_tokens) * batch() : 0.0;
@@ -349,23 +357,20 @@ void coster::add_parameter(std::uint32_t index, atom& a) {
     double read = size;
     if (table) read *= std::min(n, static_cast<double>(t.shape[0])) / static_cast<double>(t.shape[0]);
     if (routed) read *= touched_share(active, experts, static_cast<std::uint64_t>(n));
-    (p == phase::prefill ? touched.flops : touched.touched) = read;
+    touched[static_cast<std::size_t>(p)] = read;
     if (matrix)
-      a.work[static_cast<std::size_t>(p)].flops += 2 * logical_elements(t) * n * static_cast<double>(active) /
-                                                   static_cast<double>(experts) / a.parts;
+      a.work[static_cast<std::size_t>(p)].flops +=
+          2 * logical_elements(t) * n * static_cast<double>(active) / static_cast<double>(experts) / a.parts;
   }
   if (uses_[t.storage] > 1) {  // a storage with several names in one atom is read once, as far as its widest use
     auto& before = counted_[t.storage];
-    const auto more = [](double now, double& seen) {
-      const double extra = std::max(0.0, now - seen);
-      seen += extra;
-      return extra;
-    };
-    touched.flops = more(touched.flops, before.flops);
-    touched.touched = more(touched.touched, before.touched);
+    for (std::size_t p = 0; p < phase_count; ++p) {
+      const double now = std::max(touched[p], before[p]);
+      touched[p] = now - before[p];
+      before[p] = now;
+    }
   }
-  a.work[0].touched += touched.flops;
-  a.work[1].touched += touched.touched;
+  for (std::size_t p = 0; p < phase_count; ++p) a.work[p].touched += touched[p];
 }
 
 /// Buffers are tables (rotary angles, masks): a row per token.
@@ -443,8 +448,8 @@ std::optional<bytes> coster::part_workspace(const place_in_tree& at, const atom&
   const bool outermost = facts_[node.parent].role != module_role::ffn;
   std::uint64_t inner = outermost ? inner_width(d.ffn) : 0;  // a router has no inner activation
   if (f.experts)
-    inner = a.parts > 1 || !is_expert_bundle(node.class_name, node.local_name()) ? d.ffn.expert_width
-                                                                                : inner_width(d.ffn);
+    inner =
+        a.parts > 1 || !is_expert_bundle(node.class_name, node.local_name()) ? d.ffn.expert_width : inner_width(d.ffn);
   else if (node.local_name().find("shared_expert") != std::string_view::npos)
     inner = d.ffn.shared_width;
   return peak(f.encodes, 2 * h + 2 * inner);
@@ -477,6 +482,7 @@ std::optional<bytes> coster::workspace_of(const place_in_tree& at, const atom& a
 void coster::set_out(std::size_t index, atom& a) const {
   const auto& at = places_[index];
   const auto& f = facts_[at.module];
+  if (idle_) return;
   const bool within = inside_layer(at) && index + 1 < places_.size() && inside_layer(places_[index + 1]) &&
                       facts_[places_[index + 1].module].layer == f.layer;
   const double width = static_cast<double>(width_at(f)) * static_cast<double>(width_) * (within ? 2.0 : 1.0);

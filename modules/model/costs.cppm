@@ -36,8 +36,8 @@ struct costed {
 };
 
 /// Fills state, workspace, compute dtype and the work of both phases of every atom of `chain`, which was derived from
-/// `tree` and `sizes` at any granularity. Formulas with their sources: docs/costs.md. In short, for B sequences, a prompt
-/// of p and g generated tokens, E experts of which k are active, t tokens in flight (prefill B p, decode B):
+/// `tree` and `sizes` at any granularity. Formulas with their sources: docs/costs.md. In short, for B sequences, a
+/// prompt of p and g generated tokens, E experts of which k are active, t tokens in flight (prefill B p, decode B):
 ///
 /// - state: what each layer keeps for `w.context` tokens, times B (`layer_cache_bytes`); exact.
 /// - flops: 2 x elements of matrix weights x t, expert weights times k/E, the head for one position per sequence only;
@@ -50,9 +50,9 @@ struct costed {
 ///
 /// Blocks that attend without a cache (encoders, vision towers) and modules beside them in their stack run in prefill
 /// only. `w.context` 0 asks for weights only: state and workspace stay 0, work is filled as for p + g tokens.
-/// Linear in modules + tensors + atoms. Errors: `invalid_argument` if prompt + generate exceeds a context that is not 0,
-/// or the batch is 0; `overflow` names the atom whose state or workspace exceeds 2^63 - 1; `inconsistent_model` names an
-/// atom that is not part of the tree, or a layer with state but without tensors.
+/// Linear in modules + tensors + atoms. Errors: `invalid_argument` if prompt + generate exceeds a context that is not
+/// 0, or the batch is 0; `overflow` names the atom whose state or workspace exceeds 2^63 - 1; `inconsistent_model`
+/// names an atom that is not part of the tree, or a layer with state but without tensors.
 result<costed> cost_model(model& chain, const module_tree& tree, const tensor_sizes& sizes, const model_shape& shape,
                           const workload& w, const cost_options& options = {});
 

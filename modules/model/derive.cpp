@@ -124,7 +124,8 @@ class deriver {
     const auto key = [&](module_index c) {
       return stage(std::string_view(tree_.modules()[c].class_name), tree_.modules()[c].local_name());
     };
-    std::stable_sort(out.begin(), out.end(), [&](auto a, auto b) { return key(a) < key(b); });
+    // Indices are in tree order, which decides among equal stages.
+    std::sort(out.begin(), out.end(), [&](auto a, auto b) { return std::pair(key(a), a) < std::pair(key(b), b); });
     return out;
   }
 

@@ -77,8 +77,8 @@ constexpr double self_attention_flops(const layer_cache& layer, phase p, const d
     default:
       break;
   }
-  const double pairs = prefill ? causal_pairs(d.prompt, window)
-                               : static_cast<double>(window == 0 ? d.seen : std::min(d.seen, window));
+  const double pairs =
+      prefill ? causal_pairs(d.prompt, window) : static_cast<double>(window == 0 ? d.seen : std::min(d.seen, window));
   return flops_per_pair(layer) * pairs + recurrence;
 }
 

@@ -34,10 +34,10 @@ struct precision {
   std::optional<std::vector<std::string>> int8_skip;
 };
 
-/// Largest error of one weight under the int8 rule, as a share of the largest magnitude in its row. Row-wise absmax: the
-/// scale of a row is absmax / 127, and rounding to the nearest integer is off by at most half a step, scale / 2 =
-/// absmax / 254. Source: bitsandbytes' LLM.int8 without outlier columns (Dettmers et al. 2022, vector-wise quantization).
-/// It bounds weights, not the model's output.
+/// Largest error of one weight under the int8 rule, as a share of the largest magnitude in its row. Row-wise absmax:
+/// the scale of a row is absmax / 127, and rounding to the nearest integer is off by at most half a step, scale / 2 =
+/// absmax / 254. Source: bitsandbytes' LLM.int8 without outlier columns (Dettmers et al. 2022, vector-wise
+/// quantization). It bounds weights, not the model's output.
 inline constexpr double int8_relative_bound = 1.0 / 254;
 
 /// The same in words, to be stated with a plan that stores weights in int8.

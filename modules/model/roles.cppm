@@ -34,8 +34,8 @@ constexpr module_role role_of(std::string_view class_name, std::string_view loca
   constexpr std::array<std::string_view, 4> norm_words{"Norm", "norm", "ln_", "LayerNorm"};
   constexpr std::array<std::string_view, 3> cross_words{"Cross", "cross", "EncDec"};
   constexpr std::array<std::string_view, 4> attention_classes{"Attention", "DeltaNet", "Mixer", "ShortConv"};
-  constexpr std::array<std::string_view, 10> ffn_ends{"MLP",     "Mlp",         "MoE",          "Moe",     "MoeBlock", "FF",
-                                                      "Experts", "FeedForward", "Intermediate", "ActDense"};
+  constexpr std::array<std::string_view, 10> ffn_ends{"MLP", "Mlp",     "MoE",         "Moe",          "MoeBlock",
+                                                      "FF",  "Experts", "FeedForward", "Intermediate", "ActDense"};
   constexpr std::array<std::string_view, 8> attention_names{
       "attn", "self_attn", "attention", "self_attention", "linear_attn", "crossattention", "encoder_attn", "mixer"};
   constexpr std::array<std::string_view, 11> ffn_names{"mlp", "ffn",          "feed_forward", "block_sparse_moe",
@@ -65,9 +65,9 @@ constexpr bool is_expert_bundle(std::string_view class_name, std::string_view lo
 constexpr int stage_of(std::string_view class_name, std::string_view local) {
   constexpr std::array<std::string_view, 2> before_cross{"cross", "encoder_attn"};
   constexpr std::array<std::string_view, 1> after_attention{"post_attention"};
-  constexpr std::array<std::string_view, 9> before_ffn{"pre_feedforward", "pre_ff",     "layernorm_after",
+  constexpr std::array<std::string_view, 9> before_ffn{"pre_feedforward",  "pre_ff",      "layernorm_after",
                                                        "final_layer_norm", "layer_norm2", "norm2",
-                                                       "norm_2",          "ffn_norm",   "ln_2"};
+                                                       "norm_2",           "ffn_norm",    "ln_2"};
   constexpr std::array<std::string_view, 2> after_ffn{"post_feedforward", "full_layer"};
   switch (role_of(class_name, local)) {
     case module_role::norm:

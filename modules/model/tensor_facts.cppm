@@ -5,6 +5,7 @@ module;
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 module berth.model:tensor_facts;
@@ -22,8 +23,8 @@ inline bool is_row_table(const tensor& t, const module_node& owner) {
   return t.shape.size() == 2 && is_table_class(owner.class_name);
 }
 
-/// Multiplied with activations: weights of Linear-like and convolution modules, stacked experts, packed weights. Biases,
-/// norms (also per-head ones of rank 2), positions and elementwise parameters such as A_log are not.
+/// Multiplied with activations: weights of Linear-like and convolution modules, stacked experts, packed weights.
+/// Biases, norms (also per-head ones of rank 2), positions and elementwise parameters such as A_log are not.
 inline bool is_matrix(const tensor& t, const module_node& owner) {
   constexpr std::array<std::string_view, 5> ends{"weight", "proj", "qweight", "weight_packed", "_blocks"};
   if (t.shape.size() < 2 || is_table_class(owner.class_name)) return false;
