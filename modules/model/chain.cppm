@@ -44,7 +44,8 @@ struct phase_work {
 
 /// The smallest unit that a strategy may put on a device: a module of the tree (a decoder block, an embedding), a part
 /// of one (an expert) or a bare tensor. Atoms of a model are listed in the order in which they run. `name` points into
-/// the model that owns it. Everything after `padding` depends on the workload and is 0 for a model that was not costed.
+/// the model that owns it. From `state` to `work` everything depends on the workload and is 0 for a model that was not
+/// costed (`cost_model`).
 struct atom {
   std::string_view name;  ///< dotted name of the module or tensor
   atom_kind kind = atom_kind::other;
@@ -55,6 +56,11 @@ struct atom {
   bytes workspace = 0;          ///< peak while it runs; atoms of a device use one after the other
   dtype compute = dtype::bf16;  ///< arithmetic of its matrix products, which decides the device's FLOP rate
   std::array<phase_work, phase_count> work{};
+
+  /// A slice: part `part` of `parts` along the leading dimension of every tensor of the module that `name` gives
+  /// without its last component. One expert of a module that stacks its experts is such an atom.
+  std::uint32_t part = 0;
+  std::uint32_t parts = 1;
 
   constexpr const phase_work& in(phase p) const { return work[static_cast<std::size_t>(p)]; }
 };

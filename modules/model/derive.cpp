@@ -4,6 +4,7 @@ module;
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,6 +14,8 @@ module;
 #include <vector>
 
 module berth.model;
+
+import :roles;
 
 namespace berth {
 
@@ -30,7 +33,7 @@ inline constexpr bytes tensor_alignment = 256;
 class deriver {
  public:
   deriver(const module_tree& tree, const tensor_sizes& sizes, const derive_options& options)
-      : tree_(tree), sizes_(sizes) {
+      : tree_(tree), sizes_(sizes), parts_(options.parts) {
     for (auto& c : effective_no_split(tree, options)) no_split_.insert(std::move(c));
     for (const auto& name : options.split_at)
       for (auto dot = name.rfind('.'); dot != std::string::npos && dot > 0; dot = name.rfind('.', dot - 1)) {
@@ -40,7 +43,10 @@ class deriver {
   }
 
   model run() {
-    if (keep_whole(0))
+    if (parts_ == granularity::experts) count_uses();
+    if (splits_as_block(0))
+      split_block(0);
+    else if (keep_whole(0))
       module_atom(0);
     else
       split(0);
@@ -74,10 +80,139 @@ class deriver {
 
   void child(module_index c) {
     if (tree_.modules()[c].is_alias()) return;  // the same object is placed under its first name
-    if (keep_whole(c))
+    if (splits_as_block(c))
+      split_block(c);
+    else if (keep_whole(c))
       module_atom(c);
     else
       split(c);
+  }
+
+  module_role role(module_index m) const {
+    const auto& node = tree_.modules()[m];
+    return role_of(node.class_name, node.local_name());
+  }
+  bool is_bundle(module_index m) const {
+    const auto& node = tree_.modules()[m];
+    return is_expert_bundle(node.class_name, node.local_name());
+  }
+
+  /// Attention or a feed-forward part among the children, or one list further down (T5).
+  bool has_parts(module_index m, bool below_list = false) const {
+    for (auto c = tree_.first_child(m); c != none; c = tree_.next_sibling(c)) {
+      const auto r = role(c);
+      if (attends(r) || r == module_role::ffn) return true;
+      if (!below_list && tree_.modules()[c].class_name == "ModuleList" && has_parts(c, true)) return true;
+    }
+    return false;
+  }
+
+  /// A no-split module that `parts_` takes apart by what its parts do; keys of a map split it in the plain way.
+  bool splits_as_block(module_index m) const {
+    const auto& node = tree_.modules()[m];
+    return parts_ != granularity::blocks && no_split_.contains(node.class_name) && !split_above_.contains(node.name) &&
+           tree_.first_child(m) != none && has_parts(m);
+  }
+
+  /// Children in the order in which they run. Aliases, and modules without tensors, are no parts.
+  template <class Stage>
+  std::vector<module_index> ordered_children(module_index m, Stage stage) const {
+    std::vector<module_index> out;
+    for (auto c = tree_.first_child(m); c != none; c = tree_.next_sibling(c))
+      if (!tree_.modules()[c].is_alias() && !(tree_.subtree_parameters(c).empty() && tree_.subtree_buffers(c).empty()))
+        out.push_back(c);
+    const auto key = [&](module_index c) {
+      return stage(std::string_view(tree_.modules()[c].class_name), tree_.modules()[c].local_name());
+    };
+    // Indices are in tree order, which decides among equal stages.
+    std::sort(out.begin(), out.end(), [&](auto a, auto b) { return std::pair(key(a), a) < std::pair(key(b), b); });
+    return out;
+  }
+
+  void split_block(module_index m) {
+    for (const auto& t : tree_.direct_parameters(m)) tensor_atom(t, false);
+    for (const auto& t : tree_.direct_buffers(m)) tensor_atom(t, true);
+    for (const auto c : ordered_children(m, stage_of)) {
+      const auto& node = tree_.modules()[c];
+      const auto r = role(c);
+      const bool container = node.class_name == "ModuleList" || no_split_.contains(node.class_name) || has_parts(c);
+      if (split_above_.contains(node.name))
+        split(c);
+      else if (r == module_role::ffn)
+        feed_forward(c);
+      else if (r == module_role::other && container && tree_.first_child(c) != none)
+        split_block(c);
+      else
+        module_atom(c);
+    }
+  }
+
+  /// An MLP stays whole; a mixture becomes router, experts and shared expert.
+  void feed_forward(module_index m) {
+    if (is_bundle(m)) return bundle(m);
+    const auto children = ordered_children(m, mixture_stage_of);
+    if (std::none_of(children.begin(), children.end(), [&](auto c) { return is_bundle(c); })) return module_atom(m);
+    for (const auto& t : tree_.direct_parameters(m)) tensor_atom(t, false);
+    for (const auto& t : tree_.direct_buffers(m)) tensor_atom(t, true);
+    for (const auto c : children) {
+      if (split_above_.contains(tree_.modules()[c].name))
+        split(c);
+      else if (is_bundle(c))
+        bundle(c);
+      else
+        module_atom(c);
+    }
+  }
+
+  void bundle(module_index m) {
+    if (parts_ != granularity::experts) return module_atom(m);
+    if (tree_.modules()[m].class_name == "ModuleList" && tree_.first_child(m) != none) {
+      for (auto c = tree_.first_child(m); c != none; c = tree_.next_sibling(c))
+        if (!tree_.modules()[c].is_alias()) module_atom(c);
+      return;
+    }
+    const auto parts = stacked_parts(m);
+    if (parts < 2) return module_atom(m);
+    for (std::uint32_t e = 0; e < parts; ++e) slice_atom(m, e, parts);
+  }
+
+  /// Experts that module `m` stacks, or 0 if it cannot be cut: all its tensors are its own parameters, have the same
+  /// leading dimension, divide exactly and are not tied.
+  std::uint32_t stacked_parts(module_index m) const {
+    const auto list = tree_.direct_parameters(m);
+    if (list.empty() || list.size() != tree_.subtree_parameters(m).size() || !tree_.subtree_buffers(m).empty())
+      return 0;
+    const auto parts = list.front().shape.empty() ? 0 : list.front().shape.front();
+    if (parts == 0 || parts > std::numeric_limits<std::uint32_t>::max()) return 0;
+    for (const auto& t : list) {
+      const auto size = sizes_.parameters[static_cast<std::size_t>(&t - tree_.parameters().data())];
+      const bool cuts = t.shape.size() > 1 && t.shape.front() == parts && size % parts == 0;
+      if (!cuts || shared_.contains(t.storage)) return 0;
+    }
+    return static_cast<std::uint32_t>(parts);
+  }
+
+  void slice_atom(module_index m, std::uint32_t part, std::uint32_t parts) {
+    begin();
+    for (const auto& t : tree_.direct_parameters(m)) {
+      const auto size = sizes_.parameters[static_cast<std::size_t>(&t - tree_.parameters().data())] / parts;
+      weights_ += size;
+      padding_ += round_up(size, tensor_alignment) - size;
+    }
+    const auto name = tree_.modules()[m].name + "." + std::to_string(part);
+    out_.add({.name = name,
+              .kind = atom_kind::other,
+              .weights = weights_,
+              .padding = padding_,
+              .part = part,
+              .parts = parts});
+  }
+
+  void count_uses() {
+    std::unordered_set<storage_id> seen;
+    for (const auto list : {tree_.parameters(), tree_.buffers()})
+      for (const auto& t : list)
+        if (!seen.insert(t.storage).second) shared_.insert(t.storage);
   }
 
   atom_kind kind_of(module_index m) const {
@@ -134,6 +269,8 @@ class deriver {
   const tensor_sizes& sizes_;
   std::unordered_set<std::string> no_split_;
   std::unordered_set<std::string> split_above_;
+  granularity parts_;
+  std::unordered_set<storage_id> shared_;  ///< storages of more than one tensor; filled for single experts only
   std::vector<storage_use> uses_;
   std::unordered_set<storage_id> in_this_atom_;
   bytes weights_ = 0;

@@ -12,3 +12,4 @@ export import :chain;
 export import :derive;
 export import :cache;
 export import :layer;
+export import :costs;

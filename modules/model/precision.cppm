@@ -34,6 +34,16 @@ struct precision {
   std::optional<std::vector<std::string>> int8_skip;
 };
 
+/// Largest error of one weight under the int8 rule, as a share of the largest magnitude in its row. Row-wise absmax:
+/// the scale of a row is absmax / 127, and rounding to the nearest integer is off by at most half a step, scale / 2 =
+/// absmax / 254. Source: bitsandbytes' LLM.int8 without outlier columns (Dettmers et al. 2022, vector-wise
+/// quantization). It bounds weights, not the model's output.
+inline constexpr double int8_relative_bound = 1.0 / 254;
+
+/// The same in words, to be stated with a plan that stores weights in int8.
+inline constexpr std::string_view int8_bound_statement =
+    "int8 weights: each is off by at most 1/254 (0.394 %) of the largest magnitude in its row";
+
 /// True if `prefix` is `name` or ends at a dot boundary of it; "" is a prefix of everything.
 constexpr bool is_dotted_prefix(std::string_view prefix, std::string_view name) {
   if (prefix.empty()) return true;

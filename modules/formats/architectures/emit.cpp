@@ -238,10 +238,10 @@ class emitter {
       d.cache.heads = fact("heads");
       const bool cached = fact("cached", 1) != 0;
       d.cache.kind = attention_kind::uncached;
+      d.cache.key_dim = fact("key_dim", fact("head_dim"));
+      d.cache.value_dim = fact("value_dim", fact("head_dim"));
       if (cached) {
         d.cache.kv_heads = fact("kv_heads", d.cache.heads);
-        d.cache.key_dim = fact("key_dim", fact("head_dim"));
-        d.cache.value_dim = fact("value_dim", fact("head_dim"));
         d.cache.window = fact("window");
         d.cache.latent_dim = fact("latent_dim");
         d.cache.cross_tokens = fact("cross_tokens");
