@@ -18,3 +18,4 @@ export import :plan_value;
 export import :check;
 export import :device_map;
 export import :place;
+export import :ring;
