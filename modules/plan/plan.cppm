@@ -19,3 +19,4 @@ export import :check;
 export import :device_map;
 export import :place;
 export import :ring;
+export import :cycle;
