@@ -20,3 +20,5 @@ export import :device_map;
 export import :place;
 export import :ring;
 export import :cycle;
+export import :residency;
+export import :residency_search;
