@@ -27,3 +27,7 @@ export import :planning_problem;
 export import :check;
 export import :device_map;
 export import :place;
+export import :ring;
+export import :cycle;
+export import :residency;
+export import :residency_search;

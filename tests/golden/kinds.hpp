@@ -36,6 +36,10 @@ void run_conversion_case(const std::string& name, const json::value& document, r
 void run_param_counts(const std::filesystem::path& csv, report& out);
 /// safetensors files as hexadecimal text, good and bad ones.
 void run_safetensors_vectors(const std::filesystem::path& file, const json::value& document, report& out);
+/// `berth.stream/1`: period and first rounds of cyclic weight streaming.
+void run_stream_case(const std::string& name, const json::value& line, report& out);
+/// `berth.residency/1`: which atoms of a chain to stream.
+void run_residency_case(const std::string& name, const json::value& line, report& out);
 /// A file that every reader must refuse.
 void run_malformed_file(const std::filesystem::path& file, report& out);
 

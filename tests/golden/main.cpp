@@ -24,9 +24,8 @@ namespace golden {
 namespace {
 
 /// Formats of instances that a planner or simulator still to come will run.
-constexpr std::array<std::string_view, 7> planned_instances{"berth.chain/1",  "berth.balance/1", "berth.residency/1",
-                                                            "berth.stream/1", "berth.flows/1",   "berth.engine/1",
-                                                            "berth.machine/1"};
+constexpr std::array<std::string_view, 5> planned_instances{"berth.chain/1", "berth.balance/1", "berth.flows/1",
+                                                            "berth.engine/1", "berth.machine/1"};
 /// Formats that are not cases by themselves.
 constexpr std::array<std::string_view, 6> plain_documents{"berth.module_tree/1", "berth.topology/1", "berth.plan/1",
                                                           "berth.program/1",     "berth.trace/1",    "berth.chain/1"};
@@ -99,6 +98,8 @@ class walk {
     if (line.find("peer") && line.find("function")) return compat_.run(file, shown(file, id), line, out_);
     if (const auto* instance = line.find("instance")) {
       const auto format = string_member(*instance, "format");
+      if (format == "berth.stream/1") return run_stream_case(shown(file, id), line, out_);
+      if (format == "berth.residency/1") return run_residency_case(shown(file, id), line, out_);
       if (among(planned_instances, format)) return skip(format, shown(file, id), out_);
       return unreadable(name, "a known instance format", format, out_);
     }
