@@ -15,7 +15,7 @@ import :residency;
 export namespace berth {
 
 struct residency_options {
-  std::uint64_t max_steps = 10'000;  ///< periods computed at most, over the whole search
+  std::uint64_t max_steps = 5'000;  ///< periods computed at most, over the whole search
 };
 
 struct residency_choice {
@@ -59,8 +59,13 @@ class residency_search {
       return fail(errc::does_not_fit, "device", "not even the smallest set of resident atoms leaves room for the slots",
                   levels_.least_memory(), p_.memory);
     const auto bound = static_cast<picoseconds>(bounds_[order_[0]]);
+    auto first = count;  // the level with the best start
     for (std::size_t l = 0; l < count && bound < value_; ++l)
-      if (enter(order_[l])) improve(bound);
+      if (enter(order_[l]) && try_starts(bound)) first = l;
+    // The best start first: the steps may not last for all.
+    if (first < count && enter(order_[first])) improve_best(bound);
+    for (std::size_t l = 0; l < count && bound < value_; ++l)
+      if (enter(order_[l])) improve_starts(bound);
     bool finished = true;
     for (std::size_t l = 0; l < count && bound < value_ && finished; ++l)
       if (enter(order_[l])) finished = exhaust();
@@ -134,19 +139,37 @@ class residency_search {
   }
 
   /// Starts spread over the chain by bytes at several phases, and one that streams the cheapest atoms.
-  constexpr void improve(picoseconds bound) {
+  static constexpr int starts = 7;
+  static constexpr double phases[starts] = {0.5, 0, 1, 0.25, 0.75, 0.125, 0.625};
+  constexpr void begin(int start) {
+    clear();
+    if (start == 1)
+      take_cheapest();
+    else
+      take_spread(phases[start]);
+    repair();
+  }
+  /// True if one of them is the best so far.
+  constexpr bool try_starts(picoseconds bound) {
+    const auto before = value_;
     for (int start = 0; start < starts && value_ > bound && steps_ > 0; ++start) {
-      clear();
-      if (start == 1)
-        take_cheapest();
-      else
-        take_spread(phases[start]);
-      repair();
+      begin(start);
+      keep(period(value_));
+    }
+    return value_ < before;
+  }
+  constexpr void improve_starts(picoseconds bound) {
+    for (int start = 0; start < starts && value_ > bound && steps_ > 0; ++start) {
+      begin(start);
       descend(bound);
     }
   }
-  static constexpr int starts = 5;
-  static constexpr double phases[starts] = {0.5, 0, 1, 0.25, 0.75};
+  constexpr void improve_best(picoseconds bound) {
+    clear();
+    for (std::size_t i = 0; i < n_; ++i)
+      if (best_[i] != 0) put(i, true);
+    descend(bound);
+  }
 
   constexpr void take_spread(double phase) {
     double all = 0, due = 0;
@@ -203,24 +226,26 @@ class residency_search {
     return pick != n_;
   }
 
-  /// Exchanges a streamed atom for a resident one, near ones first, as long as that shortens the period.
+  /// Exchanges a streamed atom for a resident one as long as that shortens the period, first among near ones.
   constexpr void descend(picoseconds bound) {
     auto value = period(never);
     keep(value);
-    std::size_t quiet = 0;
-    for (std::size_t k = 0; quiet < movable_ && value > bound && steps_ > 0; k = k + 1 == movable_ ? 0 : k + 1) {
-      ++quiet;
-      if (in_[free_[k]] == 0) continue;
-      const auto better = exchange(k, value);
-      if (better == value) continue;
-      value = better;
-      keep(value);
-      quiet = 0;
+    for (const auto radius : {std::size_t{3}, movable_ / 2}) {
+      std::size_t quiet = 0;
+      for (std::size_t k = 0; quiet < movable_ && value > bound && steps_ > 0; k = k + 1 == movable_ ? 0 : k + 1) {
+        ++quiet;
+        if (in_[free_[k]] == 0) continue;
+        const auto better = exchange(k, radius, value);
+        if (better == value) continue;
+        value = better;
+        keep(value);
+        quiet = 0;
+      }
     }
   }
-  constexpr picoseconds exchange(std::size_t k, picoseconds value) {
+  constexpr picoseconds exchange(std::size_t k, std::size_t radius, picoseconds value) {
     const auto out = free_[k];
-    for (std::size_t d = 1; d <= movable_ / 2 && steps_ > 0; ++d)
+    for (std::size_t d = 1; d <= radius && d <= movable_ / 2 && steps_ > 0; ++d)
       for (const auto at : {k + d, k + movable_ - d}) {
         const auto into = free_[at % movable_];
         if (in_[into] != 0 || held_ - size(out) + size(into) < need_) continue;
