@@ -3,8 +3,11 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "report.hpp"
 
@@ -40,6 +43,21 @@ void run_safetensors_vectors(const std::filesystem::path& file, const json::valu
 void run_stream_case(const std::string& name, const json::value& line, report& out);
 /// `berth.residency/1`: which atoms of a chain to stream.
 void run_residency_case(const std::string& name, const json::value& line, report& out);
+/// Gaps of `Auto`, collected over chain cases and printed at the end.
+class gaps {
+ public:
+  void add(std::string_view what, std::string_view objective, double gap);
+  void print();
+
+ private:
+  std::map<std::string, std::vector<double>> values_;
+};
+/// `berth.chain/1`: the exact optimum over intervals, `Auto` and its bound, for both objectives.
+void run_chain_case(const std::string& name, const json::value& line, gaps& spread, report& out);
+/// Values of other tools' rules on a chain instance from the file that the line names.
+void run_baseline_case(const std::string& name, const json::value& line, const json::value& instance, report& out);
+/// `berth.balance/1`: exact minimum of the largest load, absolute or relative to budgets.
+void run_balance_case(const std::string& name, const json::value& line, report& out);
 /// A file that every reader must refuse.
 void run_malformed_file(const std::filesystem::path& file, report& out);
 
