@@ -355,7 +355,7 @@ void coster::add_parameter(std::uint32_t index, atom& a) {
     if (f.head && !f.encodes) n = p == phase::prefill ? std::min(n, batch()) : batch();
     if (n == 0 || shell) continue;
     double read = size;
-    if (table) read *= std::min(n, static_cast<double>(t.shape[0])) / static_cast<double>(t.shape[0]);
+    if (table) read = read * std::min(n, static_cast<double>(t.shape[0])) / static_cast<double>(t.shape[0]);
     if (routed) read *= touched_share(active, experts, static_cast<std::uint64_t>(n));
     touched[static_cast<std::size_t>(p)] = read;
     if (matrix)
