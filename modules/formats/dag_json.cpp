@@ -162,8 +162,7 @@ class workload_reader {
 }  // namespace
 
 bool is_dag(const json::value& document) {
-  return document.find("nodes") != nullptr && document.find("edges") != nullptr &&
-         document.find("maxFPGAs") != nullptr;
+  return document.find("nodes") != nullptr && document.find("edges") != nullptr && document.find("maxFPGAs") != nullptr;
 }
 
 result<dag_problem> read_dag(const json::value& document, std::string_view what) {

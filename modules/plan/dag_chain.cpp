@@ -30,6 +30,8 @@ class chain_table {
     return best();
   }
 
+  std::uint64_t work = 0;  ///< steps taken
+
  private:
   std::size_t cell(std::size_t state, std::size_t prefix) const { return prefix * states_ + state; }
 
@@ -37,11 +39,12 @@ class chain_table {
   void extend(dag_index begin) {
     alive_.clear();
     for (std::size_t s = 0; s < states_; ++s)
-      if (value_[cell(s, begin)] < limit_) alive_.push_back(s);
+      if (value_[cell(s, begin)] < limit_ && !dominated(s, begin)) alive_.push_back(s);
     if (alive_.empty()) return;
     dag_set set(items_);
     for (auto end = begin; end < order_.size(); ++end) {
       set.add(order_[end]);
+      work += 4 + items_.nets_of[order_[end]].size() + alive_.size();
       if (set.accelerator_bound() >= limit_ && (set.cpu_load() >= limit_ || items_.cpus == 0)) return;
       const double on_accelerator = set.accelerator_load(), on_cpu = set.cpu_load();
       for (const auto s : alive_) {
@@ -49,6 +52,14 @@ class chain_table {
         if (s % (items_.cpus + 1) < items_.cpus) offer(s, true, begin, end + 1, on_cpu);
       }
     }
+  }
+
+  /// True if one device less covers the same prefix no worse.
+  bool dominated(std::size_t state, std::size_t prefix) const {
+    const std::size_t row = items_.cpus + 1;
+    const double value = value_[cell(state, prefix)];
+    return (state >= row && value_[cell(state - row, prefix)] <= value) ||
+           (state % row > 0 && value_[cell(state - 1, prefix)] <= value);
   }
 
   void offer(std::size_t state, bool cpu, dag_index begin, dag_index end, double load) {
@@ -98,8 +109,11 @@ class chain_table {
 
 }  // namespace
 
-dag_stages cut_order(const dag_items& items, const std::vector<dag_index>& order, double limit) {
-  return chain_table(items, order, limit).solve();
+dag_stages cut_order(const dag_items& items, const std::vector<dag_index>& order, double limit, std::uint64_t& work) {
+  chain_table table(items, order, limit);
+  auto out = table.solve();
+  work += table.work;
+  return out;
 }
 
 }  // namespace berth

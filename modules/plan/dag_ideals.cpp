@@ -6,6 +6,7 @@ module;
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <span>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -137,7 +138,7 @@ class ideal_lattice {
 /// larger ones are visited depth first, one item at a time, as far as a stage below the limit can reach.
 class ideal_program {
  public:
-  ideal_program(const dag_items& items, const ideal_lattice& lattice, double limit, std::uint64_t pairs)
+  ideal_program(const dag_items& items, const ideal_lattice& lattice, double limit, std::uint64_t& pairs)
       : items_(items),
         lattice_(lattice),
         limit_(limit),
@@ -175,8 +176,14 @@ class ideal_program {
 
   std::size_t cell(std::size_t state, std::size_t ideal) const { return ideal * states_ + state; }
   /// False if the devices not used in `state` cannot do what is not in the ideal.
-  bool can_finish(std::size_t state, std::size_t ideal) const {
-    return rest_[ideal] <= room_[state] * (1 + 1e-12);
+  bool can_finish(std::size_t state, std::size_t ideal) const { return rest_[ideal] <= room_[state] * (1 + 1e-12); }
+
+  /// True if one device less reaches the same ideal no worse.
+  bool dominated(std::size_t state, std::size_t ideal) const {
+    const std::size_t row = items_.cpus + 1;
+    const double value = value_[cell(state, ideal)];
+    return (state >= row && value_[cell(state - row, ideal)] <= value) ||
+           (state % row > 0 && value_[cell(state - 1, ideal)] <= value);
   }
 
   void measure_rest() {
@@ -198,7 +205,7 @@ class ideal_program {
     alive_.clear();
     may_add_accelerator_ = may_add_cpu_ = false;
     for (std::size_t s = 0; s < states_; ++s) {
-      if (value_[cell(s, begin)] >= limit_ || !can_finish(s, begin)) continue;
+      if (value_[cell(s, begin)] >= limit_ || !can_finish(s, begin) || dominated(s, begin)) continue;
       alive_.push_back(s);
       may_add_accelerator_ = may_add_accelerator_ || s / (items_.cpus + 1) < items_.accelerators;
       may_add_cpu_ = may_add_cpu_ || s % (items_.cpus + 1) < items_.cpus;
@@ -223,7 +230,8 @@ class ideal_program {
         set_.undo(next.item, before);
         continue;
       }
-      if (pairs_-- == 0) return false;
+      if (pairs_ == 0) return false;
+      --pairs_;
       offer(begin, next.ideal);
       stack_.push_back({next.ideal, next.item, 0, before});
     }
@@ -274,7 +282,7 @@ class ideal_program {
   const dag_items& items_;
   const ideal_lattice& lattice_;
   double limit_;
-  std::uint64_t pairs_;
+  std::uint64_t& pairs_;
   std::size_t states_;
   std::vector<double> value_;
   std::vector<origin> from_;
@@ -288,12 +296,17 @@ class ideal_program {
 
 }  // namespace
 
-dag_search search_ideals(const dag_items& items, double limit, const dag_options& options) {
+bool has_few_ideals(const dag_items& items, std::size_t most) {
+  ideal_lattice lattice;
+  return lattice.build(items, most);
+}
+
+dag_search search_ideals(const dag_items& items, double limit, std::size_t max_ideals, std::uint64_t& pairs) {
   ideal_lattice lattice;
   const auto states = static_cast<std::size_t>(items.accelerators + 1) * (items.cpus + 1);
-  const auto most = std::min<std::size_t>(options.max_ideals, max_ideal_cells / states);
-  if (most == 0 || !lattice.build(items, most)) return {};
-  return ideal_program(items, lattice, limit, options.max_pairs).solve();
+  const auto most = std::min<std::size_t>(max_ideals, max_dag_cells / states);
+  if (most < 2 || pairs == 0 || !lattice.build(items, most)) return {};
+  return ideal_program(items, lattice, limit, pairs).solve();
 }
 
 }  // namespace berth

@@ -91,7 +91,7 @@ class components {
     }
   }
   void close(dag_index root) {
-    for (dag_index item = none;  item != root;) {
+    for (dag_index item = none; item != root;) {
       item = open_.back();
       open_.pop_back();
       component[item] = count;
@@ -255,7 +255,7 @@ bool stays_with(const dag_items& items, dag_index i, dag_index neighbour) {
 
 }  // namespace
 
-dag_items items_of(const dag_problem& p) {
+dag_items items_of(const dag_problem& p, bool merge_idle) {
   auto items = plain_items(p);
   joined_sets colors(items.count());
   std::unordered_map<std::int64_t, dag_index> first;
@@ -264,7 +264,7 @@ dag_items items_of(const dag_problem& p) {
   items = merged(items, colors.labels());
   bytes total = 0;
   for (const auto s : items.size) total += s;
-  for (bool changed = true; changed;) {
+  for (bool changed = merge_idle; changed;) {
     changed = false;
     joined_sets sets(items.count());
     std::vector<std::uint8_t> touched(items.count());
@@ -283,7 +283,7 @@ dag_items items_of(const dag_problem& p) {
   return items;
 }
 
-dag_items merged_by_cost(const dag_items& items, double limit) {
+dag_items merged_by_limit(const dag_items& items, double limit) {
   joined_sets sets(items.count());
   // With two CPUs a net may be cut between them at no cost.
   if (items.cpus <= 1)
@@ -294,6 +294,14 @@ dag_items merged_by_cost(const dag_items& items, double limit) {
       if (items.net_cost[n] + least < limit) continue;
       for (const auto i : pins) sets.join(pins.front(), i);
     }
+  return merged(items, sets.labels());
+}
+
+dag_items merged_by_cost(const dag_items& items, double cost) {
+  joined_sets sets(items.count());
+  for (std::size_t n = 0; n < items.net_cost.size(); ++n)
+    if (items.net_cost[n] >= cost)
+      for (const auto i : items.nets[n]) sets.join(items.nets[n].front(), i);
   return merged(items, sets.labels());
 }
 

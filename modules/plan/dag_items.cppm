@@ -58,24 +58,24 @@ struct dag_items {
   std::size_t count() const { return size.size(); }
 };
 
-/// Cells of the tables: 16 bytes each.
-inline constexpr std::size_t max_ideal_cells = 8'000'000;
-inline constexpr std::size_t max_chain_cells = 16'000'000;
-/// Steps of the chain programs over all orders together.
-inline constexpr double max_chain_work = 4e8;
+/// Most cells of a table over devices used and prefixes or ideals; 16 bytes each.
+inline constexpr std::size_t max_dag_cells = 8'000'000;
 
 /// The edges along which stages must not go back; see `check_pipeline`.
 std::vector<std::pair<dag_index, dag_index>> precedence_edges(const dag_problem& p);
 
-/// Items of a valid problem: colours and cycles between them merged, and items without any time merged into their
-/// only neighbour. O((nodes + edges) log) for each of the few rounds.
-dag_items items_of(const dag_problem& p);
+/// Items of a valid problem: colours and cycles between them merged and, if `merge_idle`, items without any time merged
+/// into their only neighbour. O((nodes + edges) log) for each of the few rounds.
+dag_items items_of(const dag_problem& p, bool merge_idle);
 
 /// Merges items with equal labels, then whatever lies on a cycle. Labels are items.
 dag_items merged(const dag_items& items, const std::vector<dag_index>& label);
 
 /// Merges what a split with a maximum load below `limit` cannot separate: items of a net that costs too much.
-dag_items merged_by_cost(const dag_items& items, double limit);
+dag_items merged_by_limit(const dag_items& items, double limit);
+
+/// Merges the items of every net that costs at least `cost`: a coarser problem, whose splits are splits of this one.
+dag_items merged_by_cost(const dag_items& items, double cost);
 
 /// Sums over one set of items that grows, and shrinks in the reverse order.
 class dag_set {
@@ -123,8 +123,8 @@ inline constexpr std::uint32_t dag_named_orders = 10;
 std::vector<dag_index> stage_order(const dag_items& items, const dag_stages& stages, std::uint32_t kind);
 
 /// The best cut of one topological order into stages with a maximum below `limit`; `maximum` is infinite if there is
-/// none. Exact for the order. O(items^2 + items edges + items^2 devices).
-dag_stages cut_order(const dag_items& items, const std::vector<dag_index>& order, double limit);
+/// none. Exact for the order. Adds the steps it took to `work`: O(items^2 (devices + nets of an item)).
+dag_stages cut_order(const dag_items& items, const std::vector<dag_index>& order, double limit, std::uint64_t& work);
 
 /// Moves items, alone or with what must follow, to other stages while that lowers the maximum (or, at the same
 /// maximum, the sum of squares). At most `rounds` passes.
@@ -141,7 +141,9 @@ struct dag_search {
   bool complete = false;  ///< nothing below the limit was overlooked
 };
 /// Exact: the best split below `limit` among all, by a dynamic program over downward closed sets. Gives up (not
-/// complete) when there are more than the options allow.
-dag_search search_ideals(const dag_items& items, double limit, const dag_options& options);
+/// complete) when there are more than `max_ideals`, or when `pairs`, from which it takes every pair it looks at, is 0.
+dag_search search_ideals(const dag_items& items, double limit, std::size_t max_ideals, std::uint64_t& pairs);
+
+bool has_few_ideals(const dag_items& items, std::size_t most);
 
 }  // namespace berth

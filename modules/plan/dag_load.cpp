@@ -150,9 +150,10 @@ result<done> check_pipeline(const dag_problem& p, const std::vector<std::uint32_
   for (const auto& [from, to] : precedence_edges(p))
     if (device[from] != device[to]) quotient.edges.push_back({device[from], device[to]});
   if (const auto d = find_cycle(quotient); d < p.devices())
-    return fail(errc::invalid_plan, text<32>(d < p.accelerators ? "accelerator " : "CPU ").append(
-                    d < p.accelerators ? d : d - p.accelerators),
-                "lies on or behind a cycle of devices that feed each other");
+    return fail(
+        errc::invalid_plan,
+        text<32>(d < p.accelerators ? "accelerator " : "CPU ").append(d < p.accelerators ? d : d - p.accelerators),
+        "lies on or behind a cycle of devices that feed each other");
   return done{};
 }
 

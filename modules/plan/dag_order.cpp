@@ -183,8 +183,7 @@ std::vector<dag_index> topological_order(const dag_items& items, std::uint32_t k
 std::vector<dag_index> stage_order(const dag_items& items, const dag_stages& stages, std::uint32_t kind) {
   // Position in a topological order as priority, behind the stage: a stable sort by stage stays topological.
   auto out = topological_order(items, kind);
-  std::stable_sort(out.begin(), out.end(),
-                   [&](dag_index a, dag_index b) { return stages.stage[a] < stages.stage[b]; });
+  std::stable_sort(out.begin(), out.end(), [&](dag_index a, dag_index b) { return stages.stage[a] < stages.stage[b]; });
   return out;
 }
 
