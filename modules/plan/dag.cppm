@@ -80,8 +80,8 @@ struct dag_options {
   /// Topological orders to cut, in addition to those whose number is fixed by the work they take.
   std::uint32_t orders = 24;
   /// Downward closed sets, and pairs of them, that the exact program may look at; 0 turns it off.
-  std::uint32_t max_ideals = 60'000;
-  std::uint64_t max_pairs = 20'000'000;
+  std::uint32_t max_ideals = 200'000;
+  std::uint64_t max_pairs = 40'000'000;
 };
 
 /// Most nodes that are accepted.

@@ -71,18 +71,18 @@ class ideal_lattice {
     bits_.assign(words_, 0);
     std::unordered_set<std::size_t, hash, equal> known(16, hash{this}, equal{this});
     known.insert(0);
-    std::size_t ideals = 1;
+    std::vector<step> origin(1);  // of each ideal: an ideal that leads to it, and by which item
     start_.push_back(0);
-    for (std::size_t at = 0; at < ideals; ++at) {
-      for (dag_index i = 0; i < items.count(); ++i) {
-        if (!can_add(items, at, i)) continue;
+    for (std::size_t at = 0; at < origin.size(); ++at) {
+      find_ready(items, at, origin[at]);
+      for (const auto i : ready_) {
         append(at, i);
-        const auto [place, is_new] = known.insert(ideals);
+        const auto [place, is_new] = known.insert(origin.size());
         if (is_new)
-          ++ideals;
+          origin.push_back({i, static_cast<dag_index>(at)});
         else
           bits_.resize(bits_.size() - words_);
-        if (ideals > most) return false;
+        if (origin.size() > most) return false;
         steps_.push_back({i, static_cast<dag_index>(*place)});
       }
       start_.push_back(steps_.size());
@@ -114,11 +114,21 @@ class ideal_lattice {
       return std::equal(row + a * w, row + (a + 1) * w, row + b * w);
     }
   };
-  bool can_add(const dag_items& items, std::size_t ideal, dag_index i) const {
-    if (contains(ideal, i)) return false;
-    for (const auto j : items.predecessors[i])
-      if (!contains(ideal, j)) return false;
-    return true;
+  /// Items whose predecessors are all in the ideal: those of the ideal that led here, and what the new item set free.
+  void find_ready(const dag_items& items, std::size_t ideal, step from) {
+    ready_.clear();
+    const auto consider = [&](dag_index i) {
+      for (const auto j : items.predecessors[i])
+        if (!contains(ideal, j)) return;
+      ready_.push_back(i);
+    };
+    if (ideal == 0) {
+      for (dag_index i = 0; i < items.count(); ++i) consider(i);
+      return;
+    }
+    for (const auto& s : steps(from.ideal))
+      if (s.item != from.item) ready_.push_back(s.item);
+    for (const auto i : items.successors[from.item]) consider(i);
   }
   void append(std::size_t ideal, dag_index i) {
     const auto end = bits_.size();
@@ -132,6 +142,7 @@ class ideal_lattice {
   std::vector<std::uint64_t> bits_;
   std::vector<std::size_t> start_;
   std::vector<step> steps_;
+  std::vector<dag_index> ready_;
 };
 
 /// value(a accelerators and c CPUs used, ideal) = smallest maximum load. Ideals are taken by size, and from each all
