@@ -52,8 +52,8 @@ class workload_reader {
   bool read_count(const json::value& v, std::string_view key, std::uint32_t& count) {
     const auto* m = v.find(key);
     if (m == nullptr) return refuse("the document", "\"" + std::string(key) + "\" is missing");
-    const auto n = m->to_uint64();
-    if (!n || *n > max_dag_nodes)
+    const auto n = m->to_double();
+    if (!n || !(*n >= 0 && *n <= static_cast<double>(max_dag_nodes)) || std::floor(*n) != *n)
       return refuse("the document",
                     "\"" + std::string(key) + "\" is not a whole number up to " + std::to_string(max_dag_nodes));
     count = static_cast<std::uint32_t>(*n);
@@ -168,8 +168,35 @@ bool is_dag(const json::value& document) {
 result<dag_problem> read_dag(const json::value& document, std::string_view what) {
   workload_reader reader(what);
   if (!reader.read(document)) return *reader.problem;
-  if (auto valid = validate(reader.out); !valid) return valid.propagate();
+  if (auto valid = validate(reader.out); !valid) {
+    const auto& why = valid.error();
+    return fail(why.code, what, text<416>(why.subject.view()).append(": ").append(why.detail.view()));
+  }
   return std::move(reader.out);
+}
+
+json::value write_dag_split(const dag_problem& p, const dag_split& split) {
+  json::array devices;
+  for (std::uint32_t d = 0; d < p.devices(); ++d) {
+    const bool cpu = d >= p.accelerators;
+    json::array ids;
+    for (std::size_t i = 0; i < p.nodes.size(); ++i)
+      if (split.device[i] == d) ids.emplace_back(p.nodes[i].id);
+    devices.emplace_back(json::object{{"id", dag_device_id(p, d)},
+                                      {"kind", cpu ? "cpu" : "accelerator"},
+                                      {"load", split.loads.load[d]},
+                                      {"memory", split.loads.memory[d]},
+                                      {"nodes", std::move(ids)}});
+  }
+  return json::object{
+      {"format", "berth.dag_plan/1"},     {"objective", "throughput"}, {"objective_value", split.loads.maximum},
+      {"lower_bound", split.lower_bound}, {"proven", split.proven},    {"method", name_of(split.method)},
+      {"devices", std::move(devices)}};
+}
+
+std::string dag_device_id(const dag_problem& p, std::uint32_t device) {
+  if (device < p.accelerators) return std::to_string(device);
+  return p.cpus == 1 ? std::string("cpu") : "cpu" + std::to_string(device - p.accelerators);
 }
 
 }  // namespace berth

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 module;
 
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 export module berth.formats:dag_json;
@@ -21,5 +23,11 @@ bool is_dag(const json::value& document);
 /// Errors: `malformed` with the node or edge for a missing member, a wrong type, a number that is negative or too
 /// large, an id given twice, an edge of an unknown node, differing costs; those of `validate`. Linear.
 result<dag_problem> read_dag(const json::value& document, std::string_view what);
+
+/// "0", "1", ... for accelerators; "cpu", or "cpu0", "cpu1", ... where there are several.
+std::string dag_device_id(const dag_problem& p, std::uint32_t device);
+
+/// A `berth.dag_plan/1` document (docs/dag.md); nodes by the ids of the workload, in its order.
+json::value write_dag_split(const dag_problem& p, const dag_split& split);
 
 }  // namespace berth

@@ -9,6 +9,7 @@ export import berth.topology;
 export import :architecture;
 export import :checkpoint;
 export import :conversion;
+export import :dag_json;
 export import :dtype_rule;
 export import :index;
 export import :json;

@@ -189,9 +189,6 @@ dag_items merged(const dag_items& items, const std::vector<dag_index>& label) {
   return out;
 }
 
-namespace {
-
-/// One item per node.
 dag_items plain_items(const dag_problem& p) {
   dag_items out;
   const auto n = p.nodes.size();
@@ -224,6 +221,8 @@ dag_items plain_items(const dag_problem& p) {
   out.nets_of = dag_rows(n, std::move(nets_of));
   return out;
 }
+
+namespace {
 
 /// The only item that `i` shares an edge or net with, or `none`.
 dag_index only_neighbour(const dag_items& items, dag_index i) {

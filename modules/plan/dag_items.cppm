@@ -64,6 +64,9 @@ inline constexpr std::size_t max_dag_cells = 8'000'000;
 /// The edges along which stages must not go back; see `check_pipeline`.
 std::vector<std::pair<dag_index, dag_index>> precedence_edges(const dag_problem& p);
 
+/// One item per node.
+dag_items plain_items(const dag_problem& p);
+
 /// Items of a valid problem: colours and cycles between them merged and, if `merge_idle`, items without any time merged
 /// into their only neighbour. O((nodes + edges) log) for each of the few rounds.
 dag_items items_of(const dag_problem& p, bool merge_idle);

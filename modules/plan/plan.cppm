@@ -18,3 +18,6 @@ export import :plan_value;
 export import :check;
 export import :device_map;
 export import :place;
+export import :dag;
+export import :dag_latency;
+export import :dag_items;
