@@ -8,6 +8,8 @@ module;
 
 module berth.plan;
 
+import :dag_items;
+
 namespace berth {
 namespace {
 

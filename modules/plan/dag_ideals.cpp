@@ -13,6 +13,8 @@ module;
 
 module berth.plan;
 
+import :dag_items;
+
 namespace berth {
 
 double cpu_share(const dag_items& items, std::uint32_t cpus, double limit) {

@@ -12,6 +12,8 @@ module;
 
 module berth.plan;
 
+import :dag_items;
+
 namespace berth {
 
 dag_rows::dag_rows(std::size_t rows, std::vector<std::pair<dag_index, dag_index>> entries) : start_(rows + 1) {

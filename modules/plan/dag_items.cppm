@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the solvers of :dag work on; nothing here is visible outside the module.
 module;
 
 #include <cstddef>
@@ -9,7 +8,8 @@ module;
 #include <utility>
 #include <vector>
 
-export module berth.plan:dag_items;
+// Internal: what the solvers of :dag work on.
+module berth.plan:dag_items;
 
 import berth.model;
 import :dag;

@@ -4,11 +4,14 @@ module;
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 module berth.plan;
+
+import :dag_items;
 
 namespace berth {
 namespace {
@@ -242,15 +245,21 @@ result<double> latency_of(const dag_problem& p, const std::vector<std::uint32_t>
   return latency;
 }
 
-result<dag_latency_split> split_for_latency(const dag_problem& p) {
-  if (auto valid = validate(p); !valid) return valid.propagate();
-  if (auto inference = check_inference(p); !inference) return inference.propagate();
-  dag_latency_split best;
-  best.latency = dag_unreached;
-  for (const bool merge_idle : {true, false}) {
-    const auto items = items_of(p, merge_idle);
-    if ((items.accelerators + std::size_t{1}) * (items.count() + 1) > max_dag_cells)
-      return fail(errc::capacity, "devices", "too many nodes for so many accelerators");
+namespace {
+
+/// The best split so far, timed node by node: items of several nodes look slower on CPUs than they are.
+class latency_search {
+ public:
+  explicit latency_search(const dag_problem& p) : p_(p) { best_.latency = dag_unreached; }
+
+  void keep(std::vector<std::uint32_t> device) {
+    for (auto& d : device) d = std::min(d, p_.accelerators);
+    const auto timed = latency_of(p_, device);
+    if (timed && *timed < best_.latency) best_ = {std::move(device), *timed};
+  }
+
+  /// The least sums over several orders, the best of them climbed from, and the same from the best split so far.
+  void run(const dag_items& items) {
     std::vector<std::pair<double, std::vector<dag_index>>> found;
     for (std::uint32_t kind = 0; kind < latency_orders(items); ++kind) {
       auto device = cut_for_sum(items, topological_order(items, kind));
@@ -259,17 +268,50 @@ result<dag_latency_split> split_for_latency(const dag_problem& p) {
     }
     std::sort(found.begin(), found.end());
     found.resize(std::min<std::size_t>(found.size(), 3));
+    if (auto known = of_items(items)) found.emplace_back(0, *std::move(known));
     for (auto& [value, device] : found) {
-      value = latency_climber(items, device).run();
-      if (value >= best.latency) continue;
-      best.latency = value;
-      best.device.clear();
+      latency_climber(items, device).run();
+      std::vector<std::uint32_t> of_node;
       for (const auto item : items.item_of_node)
-        best.device.push_back(device[item] < items.accelerators ? device[item] : p.accelerators);
+        of_node.push_back(device[item] < items.accelerators ? device[item] : p_.accelerators);
+      keep(std::move(of_node));
     }
   }
-  if (auto timed = latency_of(p, best.device)) best.latency = *timed;
-  return best;
+
+  const dag_latency_split& best() const { return best_; }
+
+ private:
+  /// The best split per item; nothing if it takes an item apart or needs more accelerators than there are items.
+  std::optional<std::vector<dag_index>> of_items(const dag_items& items) const {
+    if (best_.device.empty() || items.accelerators < p_.accelerators) return std::nullopt;
+    std::vector<dag_index> out(items.count(), none);
+    for (std::size_t n = 0; n < best_.device.size(); ++n) {
+      auto& device = out[items.item_of_node[n]];
+      if (device != none && device != best_.device[n]) return std::nullopt;
+      device = best_.device[n];
+    }
+    return out;
+  }
+
+  const dag_problem& p_;
+  dag_latency_split best_;
+};
+
+}  // namespace
+
+result<dag_latency_split> split_for_latency(const dag_problem& p) {
+  if (auto valid = validate(p); !valid) return valid.propagate();
+  if (auto inference = check_inference(p); !inference) return inference.propagate();
+  latency_search search(p);
+  // Never worse than the split for throughput.
+  if (auto pipeline = split_dag(p)) search.keep(pipeline->device);
+  for (const bool merge_idle : {true, false}) {
+    const auto items = items_of(p, merge_idle);
+    if ((items.accelerators + std::size_t{1}) * (items.count() + 1) > max_dag_cells)
+      return fail(errc::capacity, "devices", "too many nodes for so many accelerators");
+    search.run(items);
+  }
+  return search.best();
 }
 
 }  // namespace berth

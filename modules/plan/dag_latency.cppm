@@ -24,9 +24,10 @@ struct dag_latency_split {
 };
 
 /// A split with a low latency that respects colours and memory. CPUs are not counted (`p.cpus` is ignored). Not exact:
-/// topological orders are cut so that the sum over stages is least, then single items and blocks are moved, timed by
-/// `latency_of`. Deterministic. Errors: those of `validate`; `unsupported` for training graphs.
-/// O(orders (nodes^2 + nodes edges) accelerators + moves (nodes + edges)), the number of moves is bounded.
+/// topological orders are cut so that the sum over stages is least; from the best of them, and from the split for
+/// throughput, items are moved. Never worse than the split for throughput. Deterministic. Errors: those of `validate`;
+/// `unsupported` for training graphs. O(orders (nodes^2 + nodes edges) accelerators + moves (nodes + edges)), the
+/// number of moves is bounded.
 result<dag_latency_split> split_for_latency(const dag_problem& p);
 
 }  // namespace berth

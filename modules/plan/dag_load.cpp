@@ -13,6 +13,8 @@ module;
 
 module berth.plan;
 
+import :dag_items;
+
 namespace berth {
 namespace {
 

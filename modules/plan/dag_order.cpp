@@ -13,6 +13,8 @@ module;
 
 module berth.plan;
 
+import :dag_items;
+
 namespace berth {
 namespace {
 
@@ -181,9 +183,13 @@ std::vector<dag_index> topological_order(const dag_items& items, std::uint32_t k
 }
 
 std::vector<dag_index> stage_order(const dag_items& items, const dag_stages& stages, std::uint32_t kind) {
-  // Position in a topological order as priority, behind the stage: a stable sort by stage stays topological.
-  auto out = topological_order(items, kind);
-  std::stable_sort(out.begin(), out.end(), [&](dag_index a, dag_index b) { return stages.stage[a] < stages.stage[b]; });
+  // Sorting by stage first keeps a topological order topological.
+  const auto order = topological_order(items, kind);
+  std::vector<std::pair<dag_index, dag_index>> keys;
+  for (dag_index at = 0; at < order.size(); ++at) keys.emplace_back(stages.stage[order[at]], at);
+  std::sort(keys.begin(), keys.end());
+  std::vector<dag_index> out;
+  for (const auto& [stage, at] : keys) out.push_back(order[at]);
   return out;
 }
 

@@ -9,6 +9,8 @@ module;
 
 module berth.plan;
 
+import :dag_items;
+
 namespace berth {
 namespace {
 

@@ -20,4 +20,3 @@ export import :device_map;
 export import :place;
 export import :dag;
 export import :dag_latency;
-export import :dag_items;

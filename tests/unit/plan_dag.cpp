@@ -245,6 +245,55 @@ BOOST_AUTO_TEST_CASE(two_calls_give_the_same_split) {
   BOOST_TEST(a->device == b->device, boost::test_tools::per_element());
 }
 
+BOOST_AUTO_TEST_CASE(latency_equals_a_graph_timed_by_hand) {
+  const auto p = diamond(2, 1);
+  // a, b, c until 1 + 2 + 3 + 0.25 + 0.125, then d and e, which wait for the transfers once more.
+  const auto cut = latency_of(p, {0, 0, 0, 1, 1});
+  BOOST_REQUIRE(cut.has_value());
+  BOOST_TEST(*cut == 6.375 + 9.375);
+  // b and c on CPUs at the same time: a and its transfer, the longer of 20 and 30, two transfers in, d and e.
+  const auto wide = latency_of(p, {0, 2, 2, 1, 1});
+  BOOST_REQUIRE(wide.has_value());
+  BOOST_TEST(*wide == 1.5 + 30 + 9.375);
+  const auto waiting = latency_of(p, {0, 1, 0, 0, 0});
+  BOOST_REQUIRE(!waiting.has_value());
+  BOOST_TEST((waiting.error().code == errc::invalid_plan));
+}
+
+BOOST_AUTO_TEST_CASE(latency_splits_respect_the_rules_and_are_no_worse_than_the_best_pipeline) {
+  int better = 0, compared = 0;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    auto p = random_problem(seed);
+    if (seed % 3 == 0) {
+      BOOST_TEST((split_for_latency(p).error().code == errc::unsupported));
+      continue;
+    }
+    p.cpus = 1;
+    const auto split = split_for_latency(p);
+    BOOST_TEST_CONTEXT("seed " << seed) {
+      BOOST_REQUIRE(split.has_value());
+      BOOST_TEST(split->latency == *latency_of(p, split->device));
+      std::vector<bytes> memory(p.devices());
+      for (std::size_t i = 0; i < p.nodes.size(); ++i) {
+        memory[split->device[i]] += p.nodes[i].size;
+        for (std::size_t j = 0; j < i; ++j)
+          if (p.nodes[i].color && p.nodes[i].color == p.nodes[j].color)
+            BOOST_TEST(split->device[i] == split->device[j]);
+      }
+      for (std::uint32_t d = 0; d < p.accelerators; ++d) BOOST_TEST(memory[d] <= p.accelerator_memory);
+      const auto pipeline = split_dag(p);
+      if (!pipeline) continue;
+      const auto timed = latency_of(p, pipeline->device);
+      if (!timed) continue;
+      ++compared;
+      if (split->latency < *timed * (1 - rounding)) ++better;
+      BOOST_TEST(split->latency <= *timed * (1 + rounding));
+    }
+  }
+  BOOST_TEST_MESSAGE("latency: " << compared << " compared, " << better << " below that of the best pipeline");
+  BOOST_TEST(compared > 100);
+}
+
 BOOST_AUTO_TEST_CASE(a_node_that_only_a_cpu_can_run_gets_one) {
   auto p = diamond(2, 1);
   p.nodes[4].on_accelerator = false;
