@@ -6,6 +6,7 @@ module;
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,6 +45,15 @@ std::optional<std::string_view> meaningless_option(const plan_arguments& a) {
   return std::nullopt;
 }
 
+/// True for a file whose first character is "{": weights, which can be large, need not be read to know what they are.
+bool looks_like_json(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return false;
+  std::ifstream in(path, std::ios::binary);
+  char first = 0;
+  return in >> first && first == '{';
+}
+
 std::string plural(std::size_t n, std::string_view what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); }
 
 std::string dag_table(const berth::dag_problem& p, const berth::dag_split& split) {
@@ -65,9 +75,8 @@ std::string dag_table(const berth::dag_problem& p, const berth::dag_split& split
 }  // namespace
 
 std::optional<int> run_dag_plan(const plan_arguments& a) {
-  std::error_code ignored;
-  if (!std::filesystem::is_regular_file(a.model, ignored)) return std::nullopt;
-  // A model file can be large, so only a file that names the member is parsed here; what it is not, others report.
+  if (!looks_like_json(a.model)) return std::nullopt;
+  // Only a file that names the member is parsed here; what is wrong with others is for their readers to say.
   const auto text = read_input(a.model);
   if (!text || text->find("\"maxFPGAs\"") == std::string::npos) return std::nullopt;
   const auto document = berth::json::parse(*text, a.model);

@@ -112,7 +112,7 @@ dag_problem random_problem(std::uint64_t seed) {
   const bool training = seed % 3 == 0;
   dag_problem p;
   p.accelerators = 1 + up_to(2);
-  p.cpus = up_to(1);
+  p.cpus = up_to(p.accelerators < 3 ? 2 : 1);
   const std::uint32_t n = training ? 3 + up_to(1) : 4 + up_to(3);
   const double dearness = std::vector<double>{0.1, 1, 4}[up_to(2)];
   bytes total = 0;
