@@ -190,6 +190,7 @@ int write_result(const plan_arguments& a, const berth::loaded_model& model, cons
 }  // namespace
 
 int run_plan(const plan_arguments& a) {
+  if (const auto code = run_dag_plan(a)) return *code;
   if (!a.compat.empty()) {
     auto model = load(a.model);
     return model ? run_peer_plan(a, *model) : report(model.error());

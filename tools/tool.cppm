@@ -3,6 +3,7 @@
 export module berth.tool;
 
 export import :commands;
+export import :dag_plan;
 export import :device_list;
 export import :failure;
 export import :input;

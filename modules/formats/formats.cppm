@@ -10,6 +10,7 @@ export import :architecture;
 export import :chain_json;
 export import :checkpoint;
 export import :conversion;
+export import :dag_json;
 export import :dtype_rule;
 export import :index;
 export import :json;

@@ -30,3 +30,5 @@ export import :planning_problem;
 export import :check;
 export import :device_map;
 export import :place;
+export import :dag;
+export import :dag_latency;

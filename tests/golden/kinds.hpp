@@ -37,6 +37,8 @@ void run_architecture_case(const std::filesystem::path& config, const std::files
 void run_conversion_case(const std::string& name, const json::value& document, report& out);
 /// A table of parameter counts per configuration.
 void run_param_counts(const std::filesystem::path& csv, report& out);
+/// A table of device placement workloads with their optima and the loads of splits made by hand.
+void run_msr_fiddle(const std::filesystem::path& csv, report& out);
 /// safetensors files as hexadecimal text, good and bad ones.
 void run_safetensors_vectors(const std::filesystem::path& file, const json::value& document, report& out);
 /// `berth.stream/1`: period and first rounds of cyclic weight streaming.

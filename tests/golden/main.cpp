@@ -133,9 +133,7 @@ class walk {
     std::string header;
     std::getline(in, header);
     if (header.starts_with("config,parameters_from_config,")) return run_param_counts(file, out_);
-    if (header.starts_with("file,k,optimum"))
-      for (std::string row; std::getline(in, row);)
-        if (!row.empty()) skip("msr_fiddle", shown(file, row.substr(0, row.find(','))), out_);
+    if (header.starts_with("file,k,optimum")) return run_msr_fiddle(file, out_);
   }
 
   void document(const fs::path& file) {
