@@ -36,7 +36,8 @@ class chain_reader {
     out_.topology.name = "of the chain instance";
     out_.topology.sort_routes();
     if (auto valid = validate(out_.topology); !valid)
-      return fail(errc::malformed, what_, text<256>(valid.error().subject.view()).append(" ").append(valid.error().detail));
+      return fail(errc::malformed, what_,
+                  text<256>(valid.error().subject.view()).append(" ").append(valid.error().detail));
     return std::move(out_);
   }
 
@@ -96,11 +97,15 @@ class chain_reader {
       device d;
       d.id = device_id(name);
       const auto* kind = items[i].find("kind");
-      const auto word = kind == nullptr || kind->if_string() == nullptr ? std::nullopt : device_kind_from(*kind->if_string());
+      const auto word =
+          kind == nullptr || kind->if_string() == nullptr ? std::nullopt : device_kind_from(*kind->if_string());
       if (!word) refuse(path + ".kind", "is not gpu, cpu or disk");
       d.kind = word.value_or(device_kind::gpu);
       if (d.kind == device_kind::gpu) d.api = accelerator_api::cuda;
-      d.memory = d.free = size(items[i], "memory", path);
+      // A budget below zero, as arithmetic on the caller's side may leave it, holds nothing.
+      const auto* memory = items[i].find("memory");
+      const bool negative = memory != nullptr && memory->to_int64() && *memory->to_int64() < 0;
+      d.memory = d.free = negative ? 0 : size(items[i], "memory", path);
       if (d.executes()) {
         d.peak_flops.fill(number(items[i], "flops", path));
         d.peak_bandwidth = number(items[i], "bandwidth", path);

@@ -97,7 +97,8 @@ json::value write_assignment(const plan& p) {
   for (std::size_t i = 0; i < p.placements.size();) {
     std::size_t end = i + 1;
     while (end < p.placements.size() && p.placements[end] == p.placements[i]) ++end;
-    out.push_back(json::array{p.devices[p.placements[i].execution].id.view(), std::uint64_t{i}, std::uint64_t{end - 1}});
+    out.push_back(
+        json::array{p.devices[p.placements[i].execution].id.view(), std::uint64_t{i}, std::uint64_t{end - 1}});
     i = end;
   }
   return out;
@@ -456,9 +457,9 @@ class plan_reader {
 
   /// Members of a newer minor version are kept from being misread by saying that they are not read.
   void note_unknown() {
-    constexpr std::array known{"format",   "strategy",    "model",      "workload",        "staging_slots", "padded",
-                               "devices",  "device_map",  "warnings",   "atoms",           "ties",          "topology",
-                               "times",    "certificate", "assignment", "objective_value"};
+    constexpr std::array known{"format",  "strategy",    "model",      "workload",       "staging_slots", "padded",
+                               "devices", "device_map",  "warnings",   "atoms",          "ties",          "topology",
+                               "times",   "certificate", "assignment", "objective_value"};
     for (const auto& m : *document_.if_object()) {
       bool found = false;
       for (const std::string_view k : known) found = found || k == m.key;

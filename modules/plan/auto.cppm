@@ -95,6 +95,17 @@ struct Greedy {
   result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const;
 };
 
+/// Any placement on the executing devices, the CPU included, that fits: in order, by first fit, or by exact search.
+struct Packed {
+  constexpr std::string_view name() const { return "packed"; }
+  constexpr std::size_t scratch_cells(const problem_view& p) const { return fill_cells(p); }
+  constexpr result<done> solve(const problem_view& p, std::span<placement> out,
+                               std::span<std::uint64_t> scratch) const {
+    if (!keep_on(p, detail::executing_seats(p), out, scratch)) return does_not_fit(p, name());
+    return done{};
+  }
+};
+
 namespace detail {
 
 /// Cells that pricing and improving placements take.
@@ -169,7 +180,7 @@ struct Best {
 /// What `auto` runs today. An alias that may get better: its plans are never worse, by the cost model, than those of
 /// any strategy and baseline listed here, since all are candidates.
 using AutoCandidates =
-    Best<Improve<Intervals>, Improve<Streamed>, Improve<Greedy>, Balanced, Sequential, BalancedLow0,
+    Best<Improve<Intervals>, Improve<Streamed>, Improve<Greedy>, Improve<Packed>, Balanced, Sequential, BalancedLow0,
          Baseline<baseline::balanced>, Baseline<baseline::sequential>, Baseline<baseline::ram_proportional>,
          Baseline<baseline::ram_proportional_gpu>, Baseline<baseline::fill_from_back>>;
 

@@ -72,7 +72,8 @@ class ordered_balancer {
     }
     // Last atoms: `room_[done][0][i]` becomes whether the parts from `done` on can cover [i, n).
     for (std::uint32_t done = count; done-- > 0;)
-      for (std::uint32_t j = 0; j < n_; ++j) room_[state(done + 1, 0, j)] = completes(done, count, j, best, room, parts);
+      for (std::uint32_t j = 0; j < n_; ++j)
+        room_[state(done + 1, 0, j)] = completes(done, count, j, best, room, parts);
     std::uint32_t begin = 0;
     for (std::uint32_t done = 0; done < count; ++done) {
       auto end = done + 1 == count ? n_ : begin + 1;

@@ -56,8 +56,7 @@ constexpr std::uint32_t executing_seats(const problem_view& p) {
   return n;
 }
 
-constexpr bool fill_with_caps(const problem_view& p, const interval_loads& loads, bool even,
-                              std::span<placement> out) {
+constexpr bool fill_with_caps(const problem_view& p, const interval_loads& loads, bool even, std::span<placement> out) {
   const auto gpus = gpu_count(p);
   bytes total = 0, biggest = 0;
   for (std::size_t i = 0; i < p.loads.size(); ++i) {

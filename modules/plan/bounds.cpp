@@ -14,6 +14,7 @@ module;
 module berth.plan;
 
 import :relaxation;
+import :search;
 
 namespace berth {
 namespace {
@@ -120,6 +121,18 @@ class bounder {
   lower_bound least_{forever, "no plan exists"};
 };
 
+/// Small chains that stream nothing: every placement is tried. Bound 0: too many.
+lower_bound by_complete_search(const problem_view& p, double reached, std::pmr::memory_resource* memory) {
+  constexpr std::size_t most_atoms = 12, steps = 300'000;
+  if (p.staging_slots != 0 || p.loads.size() > most_atoms) return {};
+  std::pmr::vector<std::uint64_t> scratch(improver::cells(p), memory);
+  std::pmr::vector<placement> out(p.loads.size(), memory);
+  worth best{reached * (1 + 1e-9), forever};
+  improver search(p, scratch);
+  if (!search.search_all(out, best, steps)) return {};
+  return {std::min(best.value, reached), "complete search"};
+}
+
 }  // namespace
 
 lower_bound bound_of(const problem_view& p, double reached, std::pmr::memory_resource* memory) {
@@ -131,6 +144,7 @@ lower_bound bound_of(const problem_view& p, double reached, std::pmr::memory_res
     for (std::size_t i = 0; i < p.loads.size(); ++i) need = std::max(need, static_cast<double>(p.loads[i]));
     return {-(room - (p.staging_slots == 0 ? need : 0)), "memory"};
   }
+  if (const auto b = by_complete_search(p, reached, memory); b.bound > 0) return b;
   auto b = bounder(p, reached, memory).run();
   if (b.bound > reached) b.bound = reached;
   return b;

@@ -166,9 +166,7 @@ class checker {
                 static_cast<bytes>(total), u.available());
     }
   }
-  bytes aligned(bytes amount) const {
-    return p_.padded ? round_up(amount, tensor_alignment_of_arenas) : amount;
-  }
+  bytes aligned(bytes amount) const { return p_.padded ? round_up(amount, tensor_alignment_of_arenas) : amount; }
 
   /// The stated times must be those of the stated placement, and no bound may exceed what the plan reaches.
   void worth() {
@@ -192,7 +190,8 @@ class checker {
     const auto& c = p_.certificate;
     if (!c.present()) return;
     if (!close(c.value, now.value)) broken("plan", "the certificate speaks of another value than the plan has");
-    if (c.bound > now.value + std::abs(now.value) * 1e-9) broken("plan", "the certificate's bound exceeds the plan's value");
+    if (c.bound > now.value + std::abs(now.value) * 1e-9)
+      broken("plan", "the certificate's bound exceeds the plan's value");
   }
   static bool close(double a, double b) {
     return a == b || std::abs(a - b) <= 1e-9 * std::max(std::abs(a), std::abs(b));

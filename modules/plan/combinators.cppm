@@ -57,7 +57,6 @@ struct Pin {
 
   constexpr std::size_t scratch_cells(const problem_view& p) const { return reduced_cells(p) + inner.scratch_cells(p); }
 
-
   constexpr result<done> solve(const problem_view& p, std::span<placement> out,
                                std::span<std::uint64_t> scratch) const {
     if (auto applied = detail::apply_map(p, pins, out); !applied) return applied;

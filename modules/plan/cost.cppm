@@ -27,7 +27,8 @@ constexpr double atom_seconds(const problem_view& p, std::size_t i, seat_index s
   const auto& seat = p.seats[s];
   if (!seat.executes()) return forever;
   const auto& work = p.atoms[i].in(ph);
-  const double compute = seconds_of(work.flops, seat.flops[static_cast<std::size_t>(rate_class_of(p.atoms[i].compute))]);
+  const double compute =
+      seconds_of(work.flops, seat.flops[static_cast<std::size_t>(rate_class_of(p.atoms[i].compute))]);
   const double memory = seconds_of(work.touched, seat.bandwidth);
   return seat.overhead + (compute > memory ? compute : memory);
 }

@@ -163,7 +163,9 @@ double evaluator::round_of_many(std::span<const placement> out) const {
     const auto& o = out[atom_of[j]];
     return weight_copy_seconds(p_, atom_of[j], o.home, o.execution);
   };
-  const auto event = [](std::size_t j, bool computes) { return static_cast<std::uint32_t>(2 * j + (computes ? 1 : 0)); };
+  const auto event = [](std::size_t j, bool computes) {
+    return static_cast<std::uint32_t>(2 * j + (computes ? 1 : 0));
+  };
   const std::size_t slots = std::max<std::uint32_t>(p_.staging_slots, 1);
   for (std::size_t j = 0; j < m; ++j) {
     if (compute(j) == forever || copy(j) == forever || after[j] == forever) return forever;

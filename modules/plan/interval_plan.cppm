@@ -178,7 +178,9 @@ class interval_planner {
     std::size_t stride = 0;
   };
 
-  constexpr std::size_t at(std::size_t set, std::size_t t, std::size_t i) const { return (set * types_ + t) * row_ + i; }
+  constexpr std::size_t at(std::size_t set, std::size_t t, std::size_t i) const {
+    return (set * types_ + t) * row_ + i;
+  }
   constexpr std::size_t copies_in(std::size_t set, std::size_t t) const {
     return set / type_[t].stride % (type_[t].copies + 1);
   }
@@ -217,8 +219,7 @@ class interval_planner {
     for (std::uint32_t i = 0; i < n_; ++i) {
       double sum = 0;
       if (!Objective::by_memory)
-        for (const auto ph : all_phases)
-          sum += weight_of(p_.workload, ph) * p_.atoms[i].in(ph).out;
+        for (const auto ph : all_phases) sum += weight_of(p_.workload, ph) * p_.atoms[i].in(ph).out;
       out_bytes_.set(i, sum);
     }
     messages_ = weight_of(p_.workload, phase::prefill) + weight_of(p_.workload, phase::decode);
@@ -522,9 +523,8 @@ class interval_planner {
       const auto t = type_of_[parts[k].seat];
       if (k > 0) so_far = Objective::combine(so_far, price(handover_of(type_of_[parts[k - 1].seat], t), begin));
       std::uint32_t end = begin + 1;
-      while (end < high_[t * row_ + begin] &&
-             !(Objective::combine(Objective::combine(so_far, cost(t, begin, end)), backward_.get(k * row_ + end)) <=
-               limit))
+      while (end < high_[t * row_ + begin] && !(Objective::combine(Objective::combine(so_far, cost(t, begin, end)),
+                                                                   backward_.get(k * row_ + end)) <= limit))
         ++end;
       so_far = Objective::combine(so_far, cost(t, begin, end));
       parts[k].begin = begin;

@@ -21,7 +21,9 @@ inline constexpr std::uint64_t max_packing_steps = 200'000;
 /// ends when the loads left exceed the room left. Exact within `max_packing_steps`; beyond them the answer is "no".
 class packer {
  public:
-  static constexpr std::size_t cells(std::size_t atoms, std::size_t bins) { return 4 * atoms + room_ledger::cells(bins); }
+  static constexpr std::size_t cells(std::size_t atoms, std::size_t bins) {
+    return 4 * atoms + room_ledger::cells(bins);
+  }
 
   constexpr packer(const problem_view& p, std::uint32_t bins, std::span<std::uint64_t> scratch)
       : p_(p),
@@ -115,7 +117,7 @@ class packer {
     for (auto b = static_cast<seat_index>(choice_[depth]); b < bins_; ++b) {
       if (room_.price(out, atom, b) > room_.room(b)) continue;
       bool tried = false;
-      for (seat_index c = 0; c < b && !tied && !tried; ++c) 
+      for (seat_index c = 0; c < b && !tied && !tried; ++c)
         tried = room_.room(c) == room_.room(b) && room_.peak(c) == room_.peak(b) && p_.ties.empty();
       if (!tried) return b;
     }

@@ -27,9 +27,7 @@ struct atom_placement {
   device_index execution = no_index;
   device_index prompt = no_index;  ///< runs the prompt, if another device than `execution` does
 
-  constexpr device_index runs(phase p) const {
-    return p == phase::prefill && prompt != no_index ? prompt : execution;
-  }
+  constexpr device_index runs(phase p) const { return p == phase::prefill && prompt != no_index ? prompt : execution; }
   constexpr bool streamed(phase p) const { return home != runs(p); }
   constexpr bool streamed() const { return streamed(phase::decode) || streamed(phase::prefill); }
   friend constexpr bool operator==(const atom_placement&, const atom_placement&) = default;
@@ -38,12 +36,12 @@ struct atom_placement {
 /// What a plan uses of one device. Every figure is exact bytes; `check` recomputes them all.
 struct device_use {
   device_index device = no_index;
-  bytes budget = 0;   ///< what berth may use: the cap or the free memory
-  bytes reserve = 0;  ///< kept back for the caller
-  bytes weights = 0;  ///< of atoms that live here, each shared storage once
-  bytes padding = 0;  ///< tensor alignment and arena rounding
-  bytes staging = 0;  ///< slots for streamed weights
-  bytes state = 0;    ///< KV cache and recurrent state of what runs here
+  bytes budget = 0;     ///< what berth may use: the cap or the free memory
+  bytes reserve = 0;    ///< kept back for the caller
+  bytes weights = 0;    ///< of atoms that live here, each shared storage once
+  bytes padding = 0;    ///< tensor alignment and arena rounding
+  bytes staging = 0;    ///< slots for streamed weights
+  bytes state = 0;      ///< KV cache and recurrent state of what runs here
   bytes workspace = 0;  ///< the largest of what runs here
 
   constexpr bytes used() const { return weights + padding + staging + state + workspace; }

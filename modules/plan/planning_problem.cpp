@@ -28,8 +28,7 @@ result<planning_problem> planning_problem::make(model_view m, topology_view t, c
   for (const auto& u : out.ties_)
     // Strategies rely on loads that never shrink when an atom is added.
     if (u.atom >= out.loads_.size() || u.size > out.loads_[u.atom])
-      return fail(errc::invalid_argument,
-                  u.atom < out.loads_.size() ? m.atoms[u.atom].name : std::string_view("ties"),
+      return fail(errc::invalid_argument, u.atom < out.loads_.size() ? m.atoms[u.atom].name : std::string_view("ties"),
                   "a tied storage is larger than the atom that uses it (padding included)");
   return out;
 }
@@ -60,7 +59,9 @@ void planning_problem::charge(model_view m, bool padded) {
     states_.push_back(detail::charged(a.state, padded));
     workspaces_.push_back(detail::charged(a.workspace, padded));
   }
-  const auto all_zero = [](const auto& list) { return std::all_of(list.begin(), list.end(), [](bytes b) { return b == 0; }); };
+  const auto all_zero = [](const auto& list) {
+    return std::all_of(list.begin(), list.end(), [](bytes b) { return b == 0; });
+  };
   if (all_zero(states_)) states_.clear();
   if (all_zero(workspaces_)) workspaces_.clear();
   ties_.assign(m.ties.begin(), m.ties.end());

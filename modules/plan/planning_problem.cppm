@@ -44,7 +44,12 @@ class planning_problem {
 
  private:
   explicit planning_problem(std::pmr::memory_resource* memory)
-      : seats_(memory), loads_(memory), states_(memory), workspaces_(memory), ties_(memory), links_(memory),
+      : seats_(memory),
+        loads_(memory),
+        states_(memory),
+        workspaces_(memory),
+        ties_(memory),
+        links_(memory),
         placements_(memory) {}
   void charge(model_view m, bool padded);
 

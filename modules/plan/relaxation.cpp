@@ -8,17 +8,28 @@ module;
 #include <cstdint>
 #include <memory_resource>
 #include <span>
+#include <utility>
 #include <vector>
 
 module berth.plan;
 
+import :linear_program;
 import :relaxation;
 
 namespace berth {
 
 relaxed_machine::relaxed_machine(const problem_view& problem, std::pmr::memory_resource* memory)
-    : p(problem), groups(memory), weights(memory), states(memory), times(memory), copies(memory),
-      least_message(memory) {
+    : p(problem),
+      groups(memory),
+      weights(memory),
+      states(memory),
+      times(memory),
+      copies(memory),
+      least_message(memory),
+      kind_of(memory),
+      first_of_kind(memory),
+      kind_size(memory),
+      classes(memory) {
   for (seat_index s = 0; s < p.seats.size(); ++s) {
     const auto& seat = p.seats[s];
     seat_group* same = nullptr;
@@ -61,6 +72,17 @@ relaxed_machine::relaxed_machine(const problem_view& problem, std::pmr::memory_r
       for (std::size_t i = 0; i + 1 < n; ++i)
         least = std::min(least, objective_hop(p, i, groups[a].first, a == b ? groups[a].second : groups[b].first));
     }
+  for (std::size_t i = 0; i < n; ++i) {
+    std::uint32_t kind = 0;
+    while (kind < first_of_kind.size() && !same_kind(first_of_kind[kind], i)) ++kind;
+    if (kind == first_of_kind.size()) {
+      first_of_kind.push_back(static_cast<std::uint32_t>(i));
+      kind_size.push_back(0);
+    }
+    ++kind_size[kind];
+    kind_of.push_back(kind);
+  }
+  make_classes();
   if (cpu == no_group || p.machine.devices.empty()) return;
   const auto& host = p.machine.devices[p.seats[groups[cpu].first].device];
   if (host.memory_segment == no_index) return;
@@ -69,6 +91,74 @@ relaxed_machine::relaxed_machine(const problem_view& problem, std::pmr::memory_r
   for (std::size_t g = 0; g < k; ++g)
     if (const auto* r = p.machine.route(p.seats[groups[cpu].first].device, p.seats[groups[g].first].device))
       for (const auto hop : p.machine.hops_of(*r)) crosses_dram[g] = crosses_dram[g] || hop == host.memory_segment;
+}
+
+bool relaxed_machine::same_kind(std::size_t i, std::size_t j) const {
+  if (weights[i] != weights[j] || states[i] != states[j] || p.loads[i] != p.loads[j]) return false;
+  if (!p.open(i) || !p.open(j)) return false;
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (time(phase::prefill, g, i) != time(phase::prefill, g, j)) return false;
+    if (time(phase::decode, g, i) != time(phase::decode, g, j)) return false;
+    for (const auto store : {cpu, disk})
+      if (store != no_group && copy(store, g, i) != copy(store, g, j)) return false;
+  }
+  return p.atoms[i].in(phase::decode).touched == p.atoms[j].in(phase::decode).touched &&
+         p.atoms[i].in(phase::prefill).touched == p.atoms[j].in(phase::prefill).touched;
+}
+
+void relaxed_machine::make_classes() {
+  constexpr std::size_t most_classes = 12;
+  std::pmr::vector<double> sizes(weights.get_allocator());
+  for (const auto i : first_of_kind)
+    if (resident(i) > 0) sizes.push_back(resident(i));
+  std::sort(sizes.begin(), sizes.end(), [](double a, double b) { return a > b; });
+  sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+  const auto step = (sizes.size() + most_classes - 1) / most_classes;
+  for (std::size_t at = 0; at < sizes.size(); at += std::max<std::size_t>(step, 1)) {
+    size_class c;
+    c.size = sizes[at];
+    double workspace = forever;
+    for (std::size_t i = 0; i < atoms(); ++i) {
+      if (resident(i) < c.size) continue;
+      ++c.atoms;
+      workspace = std::min(workspace, static_cast<double>(p.workspace(i)));
+    }
+    for (std::size_t g = 0; g < groups.size(); ++g)
+      c.most[g] = std::max(0.0, std::floor((groups[g].limit - workspace) / c.size * (1 + 1e-12)));
+    classes.push_back(c);
+  }
+}
+
+double relaxed_machine::whole_atoms(const device_set& set) const {
+  if (set.streams) return 0;
+  double worst = 0;
+  for (std::size_t kind = 0; kind < first_of_kind.size(); ++kind) {
+    const auto i = first_of_kind[kind];
+    // Periods at which one more atom fits on some device, in turn: at most as many as there are atoms.
+    std::array<std::size_t, max_groups> count{};
+    double period = 0;
+    for (std::size_t placed = 0; placed < kind_size[kind];) {
+      double next = forever;
+      for (std::size_t g = 0; g < groups.size(); ++g) {
+        if (!groups[g].executes || set.used[g] == 0) continue;
+        const double held = static_cast<double>(count[g] + 1) * (weights[i] + states[i]);
+        if (held <= groups[g].limit * (1 + 1e-12))
+          next = std::min(next, static_cast<double>(count[g] + 1) * time(phase::decode, g, i));
+      }
+      if (next == forever) return forever;
+      period = next;
+      for (std::size_t g = 0; g < groups.size(); ++g) {
+        if (!groups[g].executes || set.used[g] == 0) continue;
+        while (static_cast<double>(count[g] + 1) * (weights[i] + states[i]) <= groups[g].limit * (1 + 1e-12) &&
+               static_cast<double>(count[g] + 1) * time(phase::decode, g, i) <= period && placed < kind_size[kind]) {
+          ++count[g];
+          placed += set.used[g];
+        }
+      }
+    }
+    worst = std::max(worst, period);
+  }
+  return worst;
 }
 
 double relaxed_machine::visiting_cost(const device_set& set) const {
@@ -125,6 +215,13 @@ bool relaxed_machine::could_hold(const device_set& set) const {
     if (set.streams && (g == disk || (g == cpu && set.used[g] == 0))) room += groups[g].limit;
   }
   constexpr double slack = 1 + 1e-12;
+  if (!set.streams)
+    for (const auto& c : classes) {
+      double most = 0;
+      for (std::size_t g = 0; g < groups.size(); ++g)
+        if (groups[g].executes) most += c.most[g] * static_cast<double>(set.used[g]);
+      if (most < static_cast<double>(c.atoms)) return false;
+    }
   return weight_sum + state_sum <= room * slack && state_sum <= running * slack;
 }
 
@@ -146,10 +243,24 @@ lower_bound relaxed_machine::quick_bound(const device_set& set) const {
 }
 
 relaxation::relaxation(const relaxed_machine& m, const device_set& set, std::pmr::memory_resource* memory)
-    : m_(m), set_(set), options_(memory), pairs_(memory), share_(memory), busy_(memory), memory_price_(memory),
-      memory_use_(memory), pair_price_(memory), pair_option_(memory), path_(memory), from_(memory), chosen_(memory) {
+    : m_(m),
+      set_(set),
+      memory_(memory),
+      options_(memory),
+      pairs_(memory),
+      share_(memory),
+      busy_(memory),
+      memory_price_(memory),
+      memory_use_(memory),
+      count_price_(memory),
+      pair_price_(memory),
+      pair_option_(memory),
+      path_(memory),
+      from_(memory),
+      chosen_(memory) {
   make_options();
   const auto n = m_.atoms();
+  count_price_.assign(m_.classes.size() * m_.groups.size(), 0);
   share_.assign(phase_count * resources(), 0);
   busy_.assign(phase_count * resources(), 0);
   memory_price_.assign(m_.groups.size(), 0);
@@ -223,6 +334,9 @@ double relaxation::capacity(std::size_t g) const {
 
 double relaxation::price(const option& o, std::size_t i) {
   double sum = memory_price_[o.home] * m_.weights[i] + memory_price_[o.decode] * m_.states[i];
+  if (o.home == o.decode && m_.groups[o.home].executes)
+    for (std::size_t c = 0; c < m_.classes.size(); ++c)
+      if (m_.resident(i) >= m_.classes[c].size) sum += count_price_[c * m_.groups.size() + o.home];
   visit_resources(o, i, [&](phase ph, std::size_t r, double t) {
     if (const double s = share(ph, r); s > 0) sum += m_.weight(ph) * s * t;
   });
@@ -339,6 +453,80 @@ void relaxation::start_shares() {
   }
 }
 
+/// The relaxation without messages is a linear program over kinds of atoms: its duals are the best multipliers.
+/// Rows: every kind is placed; every resource's busy time is at most the pass; every group's memory and
+/// whole atoms. `scale` is a time near the optimum.
+bool relaxation::solve_program(double scale) {
+  constexpr std::size_t largest_table = 400'000;
+  const auto kinds = m_.first_of_kind.size(), q = options_.size(), groups = m_.groups.size();
+  const auto classes = m_.classes.size();
+  const auto rows = kinds + phase_count * resources() + groups + classes * groups, columns = kinds * q + phase_count;
+  if (rows * (rows + columns) > largest_table || !(scale > 0) || !(scale < forever)) return false;
+  linear_program lp(rows, columns, memory_);
+  const auto pass_column = [&](phase ph) { return kinds * q + static_cast<std::size_t>(ph); };
+  const auto resource_row = [&](phase ph, std::size_t r) {
+    return kinds + static_cast<std::size_t>(ph) * resources() + r;
+  };
+  const auto memory_row = [&](std::size_t g) { return kinds + phase_count * resources() + g; };
+  const auto count_row = [&](std::size_t c, std::size_t g) {
+    return kinds + phase_count * resources() + groups + c * groups + g;
+  };
+  for (const auto ph : all_phases) {
+    lp.cost(pass_column(ph), m_.weight(ph) > 0 ? m_.weight(ph) : 1);
+    for (std::size_t r = 0; r < resources(); ++r) lp.coefficient(resource_row(ph, r), pass_column(ph), -1);
+  }
+  for (std::size_t kind = 0; kind < kinds; ++kind) {
+    const auto i = m_.first_of_kind[kind];
+    lp.bound(kind, static_cast<double>(m_.kind_size[kind]), true);
+    for (std::size_t o = 0; o < q; ++o) {
+      const auto column = kind * q + o;
+      bool usable = allowed(options_[o], i);
+      if (usable)
+        visit_resources(options_[o], i, [&](phase, std::size_t, double t) { usable = usable && t < forever; });
+      if (!usable) {
+        lp.cost(column, 1e6);  // never part of a solution worth having; its price is not trusted
+        lp.coefficient(kind, column, 1);
+        continue;
+      }
+      lp.coefficient(kind, column, 1);
+      visit_resources(options_[o], i, [&](phase ph, std::size_t r, double t) {
+        if (counts(r)) lp.coefficient(resource_row(ph, r), column, t / scale);
+      });
+      for (const auto& [g, amount] : {std::pair(options_[o].home, m_.weights[i]), {options_[o].decode, m_.states[i]}})
+        if (capacity(g) > 0) lp.coefficient(memory_row(g), column, amount / capacity(g));
+      const auto g = options_[o].home;
+      if (g != options_[o].decode || !m_.groups[g].executes) continue;
+      for (std::size_t c = 0; c < classes; ++c)
+        if (m_.resident(i) >= m_.classes[c].size) lp.coefficient(count_row(c, g), column, 1);
+    }
+  }
+  for (std::size_t g = 0; g < groups; ++g) {
+    lp.bound(memory_row(g), 1, false);
+    for (std::size_t c = 0; c < classes; ++c)
+      lp.bound(count_row(c, g), m_.classes[c].most[g] * static_cast<double>(set_.used[g]), false);
+  }
+  if (!lp.solve()) return false;
+  for (const auto ph : all_phases) {
+    if (m_.weight(ph) <= 0) continue;
+    double sum = 0;
+    for (std::size_t r = 0; r < resources(); ++r) sum += lp.price(resource_row(ph, r));
+    if (!(sum > 0)) continue;
+    for (std::size_t r = 0; r < resources(); ++r) share(ph, r) = lp.price(resource_row(ph, r)) / sum;
+  }
+  for (std::size_t g = 0; g < groups; ++g) {
+    if (capacity(g) > 0) memory_price_[g] = lp.price(memory_row(g)) * scale / capacity(g);
+    for (std::size_t c = 0; c < classes; ++c) count_price_[c * groups + g] = lp.price(count_row(c, g)) * scale;
+  }
+  return true;
+}
+
+/// Whether a resource is one that bounds the objective's passes: the whole chain for a single stream, each device's
+/// compute when several streams overlap.
+bool relaxation::counts(std::size_t r) const {
+  if (r == chain) return !m_.throughput();
+  return m_.throughput() || r >= engine_of(0);
+}
+
 /// Memory prices by Polyak's rule, shares by exponentiated gradient (they sum to 1 in each phase).
 void relaxation::step(double target, double value, int round) {
   double norm = 0;
@@ -359,7 +547,7 @@ void relaxation::step(double target, double value, int round) {
   for (const auto ph : all_phases) {
     double largest = 0, sum = 0;
     for (std::size_t r = 0; r < resources(); ++r) {
-      if (m_.throughput() ? r == chain : (r >= compute_of(0) && r < engine_of(0))) continue;
+      if (!counts(r)) continue;
       largest = std::max(largest, busy(ph, r));
     }
     if (!(largest > 0)) continue;
@@ -374,17 +562,24 @@ void relaxation::step(double target, double value, int round) {
 
 lower_bound relaxation::run(lower_bound start, double target, double budget) {
   const double cost = static_cast<double>(m_.atoms() * (options_.size() * 8 + pairs_.size() * pairs_.size()));
-  const int rounds = std::clamp(static_cast<int>(budget / std::max(cost, 1.0)), 8, 120);
+  int rounds = std::clamp(static_cast<int>(budget / std::max(cost, 1.0)), 8, 120);
   const double messages = set_.exactly && !m_.throughput() ? m_.visiting_cost(set_) : 0;
+  const bool programmed = solve_program(target < forever ? target : start.bound);
   // What the devices' own work proves, kept apart from what the links prove.
   lower_bound best = start.name == "links" && m_.throughput() ? lower_bound{0, "work"} : start;
   const auto take = [&](double v) {
     if (v > best.bound) best = {v, "memory"};
   };
+  // Good multipliers need no search where messages do not count.
+  if (programmed) rounds = m_.throughput() ? 1 : std::min(rounds, 30);
   for (int round = 0; round < rounds && best.bound < target; ++round) {
     price_all();
     double rent = 0;
-    for (std::size_t g = 0; g < m_.groups.size(); ++g) rent += memory_price_[g] * capacity(g);
+    for (std::size_t g = 0; g < m_.groups.size(); ++g) {
+      rent += memory_price_[g] * capacity(g);
+      for (std::size_t c = 0; c < m_.classes.size(); ++c)
+        rent += count_price_[c * m_.groups.size() + g] * m_.classes[c].most[g] * static_cast<double>(set_.used[g]);
+    }
     const double alone = free_minimum() - rent;
     if (!(alone < forever)) return {forever, "memory"};
     take(alone + messages * least_chain_share());
@@ -397,6 +592,7 @@ lower_bound relaxation::run(lower_bound start, double target, double budget) {
     step(std::min(target, best.bound * 1.5), value, round);
   }
   if (!m_.throughput()) return best;
+  if (const double v = m_.whole_atoms(set_); v > best.bound) best = {v, "whole atoms"};
   if (const double v = round_up(best.bound); v > best.bound) best = {v, "lattice"};
   return start.bound > best.bound ? start : best;
 }

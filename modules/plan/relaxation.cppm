@@ -50,13 +50,27 @@ struct relaxed_machine {
   std::size_t cpu = no_group, disk = no_group;
   std::pmr::vector<double> weights;  ///< per atom; a shared storage counts with its first user only
   std::pmr::vector<double> states;
-  std::pmr::vector<double> times;   ///< [phase][group][atom]
-  std::pmr::vector<double> copies;  ///< [store][group][atom]: s from the CPU's or the disk's memory
-  std::pmr::vector<double> least_message;  ///< [from][to]: the cheapest of the chain, as the objective counts it
-  double dram = 0;                         ///< bytes/s that host memory serves, 0: not shared
+  std::pmr::vector<double> times;               ///< [phase][group][atom]
+  std::pmr::vector<double> copies;              ///< [store][group][atom]: s from the CPU's or the disk's memory
+  std::pmr::vector<double> least_message;       ///< [from][to]: the cheapest of the chain, as the objective counts it
+  double dram = 0;                              ///< bytes/s that host memory serves, 0: not shared
   std::array<bool, max_groups> crosses_dram{};  ///< copies from the CPU to this group cross host memory
+  /// Atoms that cost the same everywhere are one kind: kind per atom, and for each kind its first atom and how many.
+  std::pmr::vector<std::uint32_t> kind_of;
+  std::pmr::vector<std::uint32_t> first_of_kind, kind_size;
+  /// Whole atoms per device: of the atoms that take `size` bytes or more when resident, of which there are `atoms`, a
+  /// device of group g holds at most `most[g]`. For each size of a kind, largest first; a few of them if there are
+  /// many.
+  struct size_class {
+    double size = 0;
+    std::size_t atoms = 0;
+    std::array<double, max_groups> most{};
+  };
+  std::pmr::vector<size_class> classes;
 
   std::size_t atoms() const { return weights.size(); }
+  /// Bytes of a resident atom; shared storages are counted once in the whole chain, so this may be too little.
+  double resident(std::size_t i) const { return weights[i] + states[i]; }
   bool throughput() const { return p.workload.objective == objective::throughput; }
   double weight(phase ph) const { return weight_of(p.workload, ph); }
   double time(phase ph, std::size_t g, std::size_t i) const {
@@ -67,6 +81,10 @@ struct relaxed_machine {
   }
   /// Bound from work and messages alone; `forever` if the set cannot hold the model or reach all its devices.
   lower_bound quick_bound(const device_set& set) const;
+  /// Throughput: the least period at which every kind of atom can be shared out in whole atoms.
+  double whole_atoms(const device_set& set) const;
+  bool same_kind(std::size_t i, std::size_t j) const;
+  void make_classes();
   /// What the messages of a plan that visits every device of the set cost at least.
   double visiting_cost(const device_set& set) const;
   /// Weighted time of atom i on its fastest group of the set.
@@ -109,20 +127,24 @@ class relaxation {
   void measure();
   void step(double target, double value, int round);
   void start_shares();
+  bool solve_program(double scale);
+  bool counts(std::size_t r) const;
   double least_chain_share();
   double capacity(std::size_t g) const;
   double round_up(double bound) const;
 
   const relaxed_machine& m_;
   device_set set_;
+  std::pmr::memory_resource* memory_;
   std::pmr::vector<option> options_;
   std::pmr::vector<std::array<std::size_t, 2>> pairs_;
   std::pmr::vector<double> share_, busy_, memory_price_, memory_use_;
-  std::pmr::vector<double> pair_price_;            ///< [atom][pair]
-  std::pmr::vector<std::uint16_t> pair_option_;    ///< the option behind it
-  std::pmr::vector<double> path_;                  ///< [pair] of the current atom, twice
-  std::pmr::vector<std::uint16_t> from_;           ///< [atom][pair]
-  std::pmr::vector<std::uint16_t> chosen_;         ///< option per atom
+  std::pmr::vector<double> count_price_;         ///< [class][group]
+  std::pmr::vector<double> pair_price_;          ///< [atom][pair]
+  std::pmr::vector<std::uint16_t> pair_option_;  ///< the option behind it
+  std::pmr::vector<double> path_;                ///< [pair] of the current atom, twice
+  std::pmr::vector<std::uint16_t> from_;         ///< [atom][pair]
+  std::pmr::vector<std::uint16_t> chosen_;       ///< option per atom
 };
 
 }  // namespace berth

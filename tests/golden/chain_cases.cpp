@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <fstream>
 #include <limits>
+#include <memory_resource>
 #include <numeric>
 #include <optional>
 #include <string>
@@ -55,7 +56,8 @@ std::string assignment_of(const berth::plan& p) {
   for (std::size_t i = 0; i < p.placements.size();) {
     std::size_t end = i;
     while (end < p.placements.size() && p.placements[end] == p.placements[i]) ++end;
-    out.push_back(json::array{p.devices[p.placements[i].execution].id.view(), std::uint64_t{i}, std::uint64_t{end - 1}});
+    out.push_back(
+        json::array{p.devices[p.placements[i].execution].id.view(), std::uint64_t{i}, std::uint64_t{end - 1}});
     i = end;
   }
   return json::write(out);
@@ -74,9 +76,7 @@ class chain_case {
   }
 
  private:
-  static std::string_view word(berth::objective o) {
-    return o == berth::objective::latency ? "latency" : "throughput";
-  }
+  static std::string_view word(berth::objective o) { return o == berth::objective::latency ? "latency" : "throughput"; }
   bool wrong(berth::objective o, std::string_view what, const std::string& expected, const std::string& got) {
     out_.failed(kind, name_, std::string(word(o)) + " " + std::string(what), expected, got);
     return false;
@@ -117,7 +117,8 @@ class chain_case {
     const auto best = all == nullptr ? std::nullopt : value_of(all->find(word(o)), "value");
     const auto p = berth::Place<berth::Auto>(c_.model, c_.topology, options_for(c_, o));
     if (!p) {
-      if (interval || best) return wrong(o, "auto", shown(best ? best : interval), std::string(p.error().detail.view()));
+      if (interval || best)
+        return wrong(o, "auto", shown(best ? best : interval), std::string(p.error().detail.view()));
       return true;
     }
     if (interval && p->times.value > *interval * (1 + tolerance))
@@ -148,7 +149,9 @@ void gaps::add(std::string_view what, std::string_view objective, double gap) {
 void gaps::print() {
   for (auto& [what, list] : values_) {
     std::sort(list.begin(), list.end());
-    const auto at = [&](double q) { return 100 * list[static_cast<std::size_t>(q * static_cast<double>(list.size() - 1))]; };
+    const auto at = [&](double q) {
+      return 100 * list[static_cast<std::size_t>(q * static_cast<double>(list.size() - 1))];
+    };
     std::printf("gap of auto %s: %zu plans, median %.3g %%, 95 of 100 within %.3g %%, worst %.3g %%\n", what.c_str(),
                 list.size(), at(0.5), at(0.95), at(1));
   }
@@ -176,7 +179,8 @@ void run_baseline_case(const std::string& name, const json::value& line, const j
       const auto word = o == berth::objective::latency ? "latency" : "throughput";
       const auto value = value_of(expected, word);
       const auto options = options_for(*c, o);
-      const auto owned = berth::planning_problem::make(c->model, c->topology, options, std::pmr::get_default_resource());
+      const auto owned =
+          berth::planning_problem::make(c->model, c->topology, options, std::pmr::get_default_resource());
       if (!owned) return out.failed(own, name, "problem", "made", std::string(owned.error().detail.view()));
       const auto problem = owned->view();
       std::vector<berth::placement> placed(problem.loads.size());
