@@ -125,6 +125,56 @@ optimum by_trying_all(const problem_view& p, bool any_prompt = std::getenv("WIDE
   }
 }
 
+/// The problem and one placement of it, for failures.
+std::string shown(const problem_view& p, std::span<const placement> out) {
+  std::string s(p.workload.objective == objective::latency ? "latency" : "throughput");
+  s.append(", prompt ").append(std::to_string(p.workload.prompt));
+  s.append(", generate ").append(std::to_string(p.workload.generate));
+  s.append(", slots ").append(std::to_string(p.staging_slots)).append(", ties ").append(std::to_string(p.ties.size()));
+  for (const auto& seat : p.seats)
+    s.append("\n  ")
+        .append(seat.id.view())
+        .append(" ")
+        .append(std::to_string(seat.limit))
+        .append(" B, ")
+        .append(std::to_string(seat.bandwidth))
+        .append(" B/s, ")
+        .append(std::to_string(seat.flops[1]))
+        .append(" FLOP/s, ")
+        .append(std::to_string(seat.overhead))
+        .append(" s");
+  for (seat_index a = 0; a < p.seats.size(); ++a)
+    for (seat_index b = 0; b < p.seats.size(); ++b) {
+      const auto l = p.link(a, b);
+      if (a != b && l.usable())
+        s.append("\n  ")
+            .append(p.seats[a].id.view())
+            .append(" -> ")
+            .append(p.seats[b].id.view())
+            .append(" ")
+            .append(std::to_string(l.latency))
+            .append(" s, ")
+            .append(std::to_string(l.bandwidth))
+            .append(" B/s");
+    }
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto at = [&](seat_index seat) { return seat == none ? std::string_view("same") : p.seats[seat].id.view(); };
+    s.append("\n  atom ")
+        .append(std::to_string(p.loads[i]))
+        .append(" B + ")
+        .append(std::to_string(p.state(i)))
+        .append(" + ")
+        .append(std::to_string(p.workspace(i)))
+        .append(": home ")
+        .append(at(out[i].home))
+        .append(", runs on ")
+        .append(at(out[i].execution))
+        .append(", prompt ")
+        .append(at(out[i].prompt));
+  }
+  return s;
+}
+
 /// The same over resident placements only, with memory and times written out again from the specification.
 class resident_oracle {
  public:
@@ -224,7 +274,7 @@ void examine(const triple& t, gap_table& gaps, std::string_view family) {
     BOOST_TEST((p.error().code == errc::does_not_fit || p.error().code == errc::unknown_device ||
                 p.error().code == errc::unsupported || p.error().code == errc::capacity),
                p.error().subject.view() << ": " << p.error().detail.view());
-    BOOST_TEST(others.empty(), others.front().first << " finds a plan, Auto does not: " << p.error().detail.view());
+    for (const auto& [name, v] : others) BOOST_ERROR(name << " finds a plan, Auto does not");
     return;
   }
   const auto violations = check(*p);
@@ -280,8 +330,8 @@ BOOST_AUTO_TEST_CASE(no_rule_of_another_tool_beats_auto_on_random_problems) {
   for (std::uint64_t i = 0; i < cases(560); ++i) {
     const auto seed = first_seed() + i;
     extent e;
-    e.most_atoms = i % 8 == 0 ? 30 : 9;
-    e.streaming = i % 3 != 0;
+    e.most_atoms = seed % 8 == 1 ? 30 : 9;
+    e.streaming = seed % 3 != 1;
     BOOST_TEST_CONTEXT("seed " << seed)
     examine(plan_test::random_triple(seed, e), gaps, e.streaming ? "random, may stream" : "random, resident");
   }
@@ -310,16 +360,16 @@ BOOST_AUTO_TEST_CASE(no_bound_exceeds_the_best_of_all_placements) {
   for (std::uint64_t i = 0; i < cases(1500); ++i) {
     const auto seed = first_seed() + i;
     extent e;
-    e.streaming = i % 4 != 0;
+    e.streaming = seed % 4 != 1;
     e.most_gpus = 2;
-    e.most_atoms = e.streaming ? (i % 16 == 1 ? 4 : 3) : 5;
+    e.most_atoms = e.streaming ? (seed % 16 == 2 ? 4 : 3) : 5;
     const auto t = plan_test::random_triple(seed, e);
     const auto owned = planning_problem::make(t.model, t.topology, t.options(), std::pmr::get_default_resource());
     if (!owned) continue;
     const auto problem = owned->view();
     if (!rates_known(problem)) continue;
     const auto best = by_trying_all(problem);
-    BOOST_TEST_CONTEXT("seed " << seed) {
+    BOOST_TEST_CONTEXT("seed " << seed << ", " << shown(problem, best.at)) {
       const auto p = Place<Auto>(t.model, t.topology, t.options());
       if (!(best.value < forever)) {
         BOOST_TEST(!p.has_value());
@@ -344,6 +394,53 @@ BOOST_AUTO_TEST_CASE(no_bound_exceeds_the_best_of_all_placements) {
   }
   BOOST_TEST(tried > 0u);
   gaps.print("auto");
+}
+
+BOOST_AUTO_TEST_CASE(equal_gpus_behind_different_host_memories_share_no_bound) {
+  // Two GPUs alike, but only copies to the first cross the memory that the CPU names: together they get twice its rate.
+  triple t;
+  t.staging_slots = 2;
+  t.workload = {.context = 100, .batch = 1, .prompt = 10, .generate = 10, .objective = objective::throughput};
+  atom a;
+  a.weights = 100'000'000;
+  a.work = {phase_work{1e8, 1e8, 100}, phase_work{1e8, 1e8, 100}};
+  for (const auto* name : {"a0", "a1", "a2", "a3"}) {
+    a.name = name;
+    t.model.add(a);
+  }
+  t.topology.name = "two sockets";
+  const auto near = t.topology.add(segment{"dram0", segment_kind::dram, 1e10}),
+             far = t.topology.add(segment{"dram1", segment_kind::dram, 1e10}),
+             between = t.topology.add(segment{"between", segment_kind::pcie, 1e12});
+  for (int g = 0; g < 2; ++g) {
+    device d;
+    d.id = device_id(g);
+    d.memory = d.free = 250'000'000;
+    d.peak_flops = {1e14, 1e14, 0, 0};
+    d.peak_bandwidth = 1e12;
+    t.topology.add(d);
+  }
+  device cpu;
+  cpu.id = "cpu";
+  cpu.kind = device_kind::cpu;
+  cpu.memory = cpu.free = 1'000'000'000;
+  cpu.peak_flops = {1e11, 0, 0, 0};
+  cpu.peak_bandwidth = 1e9;
+  cpu.memory_segment = near;
+  t.topology.add(cpu);
+  const std::array<std::array<segment_index, 1>, 3> over{{{near}, {far}, {between}}};
+  for (device_index x = 0; x < 3; ++x)
+    for (device_index y = 0; y < 3; ++y)
+      if (x != y) t.topology.connect({x, y, 1e-5, 1e-6, 1e10, 0, 0}, over[x == 2 ? y : y == 2 ? x : 2]);
+  t.topology.sort_routes();
+  BOOST_REQUIRE(validate(t.topology.view()).has_value());
+  const auto owned = planning_problem::make(t.model, t.topology, t.options(), std::pmr::get_default_resource());
+  BOOST_REQUIRE(owned.has_value());
+  const auto problem = owned->view();
+  const auto best = by_trying_all(problem);
+  BOOST_REQUIRE(best.value < forever);
+  BOOST_TEST(bound_of(problem, best.value * 8).bound <= best.value * (1 + 1e-9), shown(problem, best.at));
+  BOOST_TEST(bound_of(problem, best.value).bound <= best.value * (1 + 1e-9));
 }
 
 BOOST_AUTO_TEST_CASE(small_resident_chains_are_planned_optimally) {
@@ -373,7 +470,7 @@ BOOST_AUTO_TEST_CASE(more_memory_bandwidth_or_faster_links_never_worsen_the_opti
   for (std::uint64_t i = 0; i < cases(150); ++i) {
     const auto seed = first_seed() + i;
     extent e;
-    e.streaming = i % 2 == 0;
+    e.streaming = seed % 2 == 1;
     e.rounding = false;
     e.most_gpus = e.streaming ? 2 : 4;
     e.most_atoms = e.streaming ? 3 : 10;
@@ -438,7 +535,7 @@ BOOST_AUTO_TEST_CASE(two_runs_give_the_same_bytes) {
   for (std::uint64_t i = 0; i < cases(60); ++i) {
     const auto seed = first_seed() + i;
     extent e;
-    e.streaming = i % 3 != 0;
+    e.streaming = seed % 3 != 1;
     BOOST_TEST_CONTEXT("seed " << seed) same(plan_test::random_triple(seed, e));
   }
   for (std::uint64_t i = 0; i < cases(4); ++i) {
@@ -457,7 +554,7 @@ BOOST_AUTO_TEST_CASE(a_machine_that_is_too_small_is_an_error_that_names_the_byte
     extent e;
     e.rounding = false;
     e.ties = false;
-    e.streaming = i % 2 == 0;
+    e.streaming = seed % 2 == 1;
     auto t = plan_test::random_triple(seed, e);
     bytes need = 0, peak = 0, offered = 0;
     for (const auto& a : t.model.atoms()) {
