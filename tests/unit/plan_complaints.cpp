@@ -445,8 +445,7 @@ BOOST_AUTO_TEST_CASE(experts_that_do_not_fit_still_leave_every_gpu_full) {
     if (d.kind == device_kind::cpu) d.memory = d.free = 128 * GiB;
   const auto p = planned<Auto>(m, t, {{}, {}, chat});
   const auto block = p.loads[1] + p.atoms[1].state;
-  for (const auto id : {0, 1})
-    BOOST_TEST(p.use_of(device_id(id))->free() + p.use_of(device_id(id))->staging < 2 * block);
+  for (const auto id : {0, 1}) BOOST_TEST(p.use_of(device_id(id))->free() < block);
   const auto filled = planned<Sequential>(m, t, {{}, {}, chat});
   BOOST_TEST(p.times.value < filled.times.value);
 }
