@@ -283,6 +283,11 @@ void examine(const triple& t, gap_table& gaps, std::string_view family) {
   BOOST_TEST(at_most(p->certificate.bound, p->times.value, t.model.atoms().size()));
   for (const auto& [name, v] : others)
     BOOST_TEST(p->times.value <= v * (1 + 1e-9), name << " reaches " << v << ", Auto " << p->times.value);
+  // Nothing leaves the GPUs for no gain.
+  const auto intervals = Place<Intervals>(t.model, t.topology, t.options(false));
+  if (intervals && class_of(*intervals) == "all on GPUs" && class_of(*p) != "all on GPUs")
+    BOOST_TEST(p->times.value < intervals->times.value * (1 - 1e-12));
+  if (intervals && p->streams()) BOOST_TEST(p->times.value < intervals->times.value * (1 - 1e-12));
   gaps.add(std::string(family).append(", ").append(class_of(*p)), p->certificate.gap());
 }
 
