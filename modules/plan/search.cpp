@@ -26,7 +26,7 @@ std::size_t improver::cells(const problem_view& p) {
          cells_for<double>(n * p.seats.size()) + evaluator::cells(p) + 8;
 }
 
-improver::improver(const problem_view& p, std::span<std::uint64_t> scratch) : p_(p), evaluate_(p, {}) {
+improver::improver(const problem_view& p, std::span<std::uint64_t> scratch) : p_(p), margin_(detail::worth_margin(p)), evaluate_(p, {}) {
   cell_cutter cut(scratch);
   const auto n = p.loads.size();
   modes_ = cut.take<placement>(most_modes(p));
@@ -73,7 +73,7 @@ bool improver::try_now(std::span<placement> out, worth& best, std::size_t& budge
   --budget;
   if (!evaluate_.fits(out)) return false;
   const auto now = price(out);
-  if (!now.better_than(best)) return false;
+  if (!now.better_than(best, margin_)) return false;
   best = now;
   return true;
 }
@@ -176,7 +176,7 @@ bool improver::search_all(std::span<placement> out, worth& best, std::size_t bud
     if (d == n) {
       if (evaluate_.fits(out)) {
         const auto now = price(out);
-        if (now.better_than(best)) {
+        if (now.better_than(best, margin_)) {
           best = now;
           std::copy(out.begin(), out.end(), saved_.begin());
         }

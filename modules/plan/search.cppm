@@ -23,9 +23,10 @@ struct worth {
   double value = forever;
   double second = forever;
 
-  bool better_than(const worth& o) const {
-    if (value < o.value * (1 - 1e-12)) return true;
-    return value <= o.value * (1 + 1e-12) && second < o.second * (1 - 1e-9);
+  /// `margin`: the relative difference from which on values are told apart.
+  bool better_than(const worth& o, double margin) const {
+    if (value < o.value * (1 - margin)) return true;
+    return value <= o.value * (1 + margin) && second < o.second * (1 - 1e3 * margin);
   }
 };
 
@@ -51,6 +52,7 @@ class improver {
   void make_modes();
 
   problem_view p_;
+  double margin_;
   std::span<placement> modes_;  ///< every way to place an atom
   std::size_t mode_count_ = 0;
   std::span<placement> saved_;
