@@ -43,7 +43,7 @@ class bounder {
       device_set all;
       for (std::size_t g = 0; g < machine_.groups.size(); ++g) all.used[g] = machine_.groups[g].copies;
       all.exactly = false;
-      bound_quickly(all);
+      bound_quickly(all, true);
     } else {
       each_set();
     }
@@ -85,14 +85,16 @@ class bounder {
         rest /= machine_.groups[g].copies + 1;
         count += set.used[g];
       }
-      if (count <= p_.loads.size()) bound_quickly(set);
+      // Every atom decodes on one device; those of the CPU may run their prompt on one more.
+      const bool two_phases = machine_.cpu != no_group && set.used[machine_.cpu] > 0;
+      if (count <= p_.loads.size() + (two_phases ? 1 : 0)) bound_quickly(set, count <= p_.loads.size());
     }
   }
 
   /// Splits a set into the cases "nothing streams" and "the largest streamed atom has a size of this bucket".
-  void bound_quickly(device_set set) {
+  void bound_quickly(device_set set, bool resident) {
     set.streams = false;
-    add(set);
+    if (resident) add(set);
     if (sizes_.empty()) return;
     const auto cases = std::min(max_size_cases, sizes_.size());
     set.streams = true;

@@ -83,6 +83,10 @@ class checker {
       if (at.prompt != no_index && !usable(a.name, at.prompt, "prompt")) continue;
       if (at.prompt != no_index && !p_.devices[at.prompt].executes())
         broken(a.name, "runs its prompt on a disk, but a disk stores, it does not execute");
+      // Certificates speak of no other plans.
+      if (at.prompt != no_index && at.prompt != at.execution && runs.kind != device_kind::cpu)
+        broken(a.name, "runs its prompt on another device than " + std::string(runs.id.view()) +
+                           "; only what the CPU computes may be streamed for the prompt");
       if (at.streamed() && p_.devices[at.home].kind == device_kind::gpu)
         broken(a.name,
                "is streamed from " + std::string(home.id.view()) + "; only the CPU and the disk are streamed from");

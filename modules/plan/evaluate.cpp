@@ -134,7 +134,10 @@ double evaluator::round_of_one(std::span<const placement> out, seat_index s, boo
   if (m == 0) return since;
   items[m - 1].resident_after = to_picoseconds(since + before);
   const auto slots = std::max<std::uint32_t>(p_.staging_slots, 1);
-  return to_seconds(ring_period(items.first(m), slots, cut.take<picoseconds>(ring_cells(m, slots))));
+  // Whole picoseconds may come out below the sum of the computes: then streaming would seem to gain something.
+  const double computes = alone ? busy(out, s, phase::decode) : resident_pass(out, phase::decode);
+  return std::max(computes,
+                  to_seconds(ring_period(items.first(m), slots, cut.take<picoseconds>(ring_cells(m, slots)))));
 }
 
 /// Several seats stream under one chain of computes: events 2j (copy) and 2j + 1 (compute) of the j-th streamed atom.
@@ -186,7 +189,7 @@ double evaluator::round_of_many(std::span<const placement> out) const {
   }
   const auto values = cut.take<double>(cycle_values(2 * m));
   const auto marks = cut.take<std::uint32_t>(cycle_marks(2 * m, count));
-  return max_cycle_ratio(arcs.first(count), 2 * m, values, marks);
+  return std::max(resident_pass(out, phase::decode), max_cycle_ratio(arcs.first(count), 2 * m, values, marks));
 }
 
 template <class Visit>

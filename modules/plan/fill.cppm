@@ -10,6 +10,7 @@ export module berth.plan:fill;
 import berth.model;
 import berth.topology;
 import :problem;
+import :cost;
 import :packing;
 
 export namespace berth {
@@ -74,10 +75,11 @@ constexpr bool keep_on(const problem_view& p, std::uint32_t bins, std::span<plac
 }
 
 /// Fills the executing seats and puts the rest on the stores behind them (the CPU when GPUs execute, then the disk),
-/// streamed to the first executing seat. Room for the staging slots is kept on that seat only because something
-/// streams, and only for the largest atom that does: every possible size of it is tried, and the plan that keeps most
-/// bytes resident wins (ties: smaller slots). State and workspace of what is streamed are kept on that seat as well.
-/// When no slot fits, the CPU computes what is left over on it.
+/// streamed to the first executing seat that has room for them. Room for the staging slots is kept on that seat only
+/// because something streams, and only for the largest atom that does: every possible size of it is tried, and the plan
+/// that keeps most bytes resident wins (ties: smaller slots). State and workspace of what is streamed are kept on that
+/// seat as well. When no slot fits, the CPU computes what is left over on it; if it cannot hold that, what is left over
+/// is streamed to the CPU from the disk.
 class offloader {
  public:
   constexpr offloader(const problem_view& p, std::span<std::uint64_t> scratch)
@@ -89,20 +91,11 @@ class offloader {
 
   constexpr bool solve(std::span<placement> out) {
     if (executors_ == 0) return false;
-    bool found = false;
-    bytes best_resident = 0;
-    for (bytes size = next_size(0, true); size != no_size; size = next_size(size, false)) {
-      bytes resident = 0;
-      if (!stream_up_to(size, out, resident) || (found && resident <= best_resident)) continue;
-      found = true;
-      best_resident = resident;
-      save(out);
-    }
-    if (found) {
-      restore(out);
-      return true;
-    }
-    return compute_on_cpu(out);
+    for (seat_index target = 0; target < executors_; ++target)
+      if (stream_to(target, executors_, out)) return true;
+    if (compute_on_cpu(out)) return true;
+    const auto cpu = find_seat(p_, device_kind::cpu);
+    return cpu != none && gpus_ > 0 && stream_to(cpu, cpu + 1, out);
   }
 
  private:
@@ -116,30 +109,46 @@ class offloader {
     return next;
   }
 
-  constexpr void reset(std::span<placement> out, bytes reserve) {
+  /// Fills the first `bins` seats, the rest is streamed to `target`, one of them.
+  constexpr bool stream_to(seat_index target, std::uint32_t bins, std::span<placement> out) {
+    bool found = false;
+    bytes best_resident = 0;
+    for (bytes size = next_size(0, true); size != no_size; size = next_size(size, false)) {
+      bytes resident = 0;
+      if (!stream_up_to(size, target, bins, out, resident) || (found && resident <= best_resident)) continue;
+      found = true;
+      best_resident = resident;
+      save(out);
+    }
+    if (found) restore(out);
+    return found;
+  }
+
+  constexpr void reset(std::span<placement> out, seat_index target, bytes reserve) {
     for (auto& o : out) o = {};
     room_.reset();
-    room_.keep_back(0, reserve);
+    room_.keep_back(target, reserve);
   }
 
   /// Grows what is kept back for the streamed atoms' state and workspace until it suffices: it only ever grows, since
   /// less room never leaves fewer atoms over.
-  constexpr bool stream_up_to(bytes size, std::span<placement> out, bytes& resident) {
-    const bytes limit = p_.seats[0].limit;
+  constexpr bool stream_up_to(bytes size, seat_index target, std::uint32_t bins, std::span<placement> out,
+                              bytes& resident) {
+    const bytes limit = p_.seats[target].limit;
     if (p_.staging_slots == 0 || size > limit / p_.staging_slots) return false;
     const bytes slots = size * p_.staging_slots;
     for (bytes running = 0; running <= limit - slots;) {
-      reset(out, slots + running);
-      first_fit(p_, executors_, room_, size + 1, out);
+      reset(out, target, slots + running);
+      first_fit(p_, bins, room_, size + 1, out);
       for (std::size_t i = 0; i < out.size(); ++i)
         if (out[i].home == none && p_.loads[i] > size) return false;
-      first_fit(p_, executors_, room_, 0, out);
+      first_fit(p_, bins, room_, 0, out);
       const bytes needed = running_of_rest(out);
       if (needed <= running) {
         resident = 0;
         for (std::size_t i = 0; i < out.size(); ++i)
           if (out[i].home != none) resident += p_.loads[i];
-        return store_rest(executors_, 0, out);
+        return store_rest(bins, target, out);
       }
       running = needed;
     }
@@ -156,13 +165,13 @@ class offloader {
     return states + workspace;
   }
 
-  /// Homes for what is left: the seats from `first` on, in order; executed on seat `runs_on`.
+  /// Homes for what is left: the seats from `first` on, in order, from which `runs_on` can be reached; executed there.
   constexpr bool store_rest(std::uint32_t first, seat_index runs_on, std::span<placement> out) {
     for (std::uint32_t i = 0; i < p_.loads.size(); ++i) {
       if (out[i].home != none) continue;
       for (seat_index s = first; s < p_.seats.size(); ++s) {
         const bytes added = added_weights(p_, out, i, s);
-        if (added > room_.room(s)) continue;
+        if (added > room_.room(s) || !(copy_seconds(p_, 1, s, runs_on) < forever)) continue;
         room_.take_weights(s, added);
         out[i] = {s, runs_on};
         break;
@@ -175,7 +184,7 @@ class offloader {
   constexpr bool compute_on_cpu(std::span<placement> out) {
     const auto cpu = find_seat(p_, device_kind::cpu);
     if (cpu == none || gpus_ == 0) return false;
-    reset(out, 0);
+    reset(out, 0, 0);
     first_fit(p_, gpus_, room_, 0, out);
     for (std::uint32_t i = 0; i < p_.loads.size(); ++i) {
       if (out[i].home != none) continue;

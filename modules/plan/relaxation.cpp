@@ -88,9 +88,19 @@ relaxed_machine::relaxed_machine(const problem_view& problem, std::pmr::memory_r
   if (host.memory_segment == no_index) return;
   // A resident plan is not held to the segment, so the CPU's own rate counts if it is larger.
   dram = std::max(p.machine.segments[host.memory_segment].capacity, p.seats[groups[cpu].first].bandwidth);
-  for (std::size_t g = 0; g < k; ++g)
-    if (const auto* r = p.machine.route(p.seats[groups[cpu].first].device, p.seats[groups[g].first].device))
-      for (const auto hop : p.machine.hops_of(*r)) crosses_dram[g] = crosses_dram[g] || hop == host.memory_segment;
+  const auto crosses = [&](seat_index s) {
+    if (const auto* r = p.machine.route(p.seats[groups[cpu].first].device, p.seats[s].device))
+      for (const auto hop : p.machine.hops_of(*r))
+        if (hop == host.memory_segment) return true;
+    return false;
+  };
+  // Seats of one group have equal links, but may reach them by different segments (one memory per socket).
+  for (std::size_t g = 0; g < k; ++g) {
+    crosses_dram[g] = true;
+    for (seat_index s = 0; s < p.seats.size(); ++s)
+      if (s == groups[g].first || (groups[g].copies > 1 && exchangeable(p, groups[g].first, s)))
+        crosses_dram[g] = crosses_dram[g] && crosses(s);
+  }
 }
 
 bool relaxed_machine::same_kind(std::size_t i, std::size_t j) const {
