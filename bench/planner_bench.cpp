@@ -217,6 +217,7 @@ struct interval_case {
   double ties = 0;
 };
 
+/// `before`: value of the row above, 0 where rows are not to be compared.
 void interval_row(const decoder& d, const interval_case& c, berth::objective o, double& before) {
   auto m = chain_of(d);
   const double room = 1.5 * bytes_of(m);
@@ -229,7 +230,7 @@ void interval_row(const decoder& d, const interval_case& c, berth::objective o, 
   }
   std::printf(" %10.3f %10.3f %10.1fx", 1e3 * t.value, 1e3 * t.ties, t.ties / t.value);
   if (before > 0) std::printf(" %10.2fx", t.value / before);
-  before = t.value;
+  before = c.least > 0 ? 0 : t.value;
   if (c.least > 0) std::printf("   target %g ms", c.least);
   if (c.ties > 0) std::printf(", with ties %g ms", c.ties);
   std::printf("\n");
@@ -237,7 +238,7 @@ void interval_row(const decoder& d, const interval_case& c, berth::objective o, 
 
 void interval_table(const char* title, const std::vector<interval_case>& cases, double active = 1) {
   std::printf("%s\n%6s %8s %6s  %-10s %10s %10s %11s %11s\n", title, "atoms", "devices", "kinds", "objective",
-              "value ms", "ties ms", "ties/value", "to before");
+              "value ms", "ties ms", "ties/value", "/ row above");
   for (const auto o : both) {
     double before = 0;
     for (const auto& c : cases) {
