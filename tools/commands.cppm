@@ -9,12 +9,11 @@ export module berth.tool:commands;
 
 export namespace tool {
 
-struct plan_arguments {
+/// What every command that plans needs to know: the model, the machine and what the model is asked to do.
+struct question {
   std::string model;
   std::string topology;
   std::string gpu;
-  std::string strategy;
-  std::string compat;
   std::string max_memory;
   std::string reserve;
   std::string offload_folder;
@@ -25,13 +24,43 @@ struct plan_arguments {
   std::string no_split;
   std::vector<std::string> pins;
   std::string complete;
+  unsigned staging_slots = 2;
+  std::string context;  ///< token counts as written, "8k"; empty: the default
+  std::string batch;
+  std::string prompt;
+  std::string generate;
+  std::string objective;
+  std::string placement = "any";
+  std::string granularity = "auto";
+};
+
+struct plan_arguments : question {
+  std::string strategy;
+  std::string compat;
   bool offload_buffers = false;
   bool fallback_allocation = false;
-  unsigned staging_slots = 2;
+  bool explain = false;
   std::string format = "table";
   std::string output;
 };
 int run_plan(const plan_arguments& a);
+
+struct compare_arguments : question {
+  std::string format = "table";
+  std::string output;
+};
+int run_compare(const compare_arguments& a);
+
+struct fit_arguments : question {
+  std::string search = "context";  ///< context, batch or machine
+  std::string machines;            ///< presets to choose from; empty: all
+  double min_tokens_per_second = 0;
+  double max_first_token = 0;  ///< s; 0: no limit
+  bool allow_offload = false;
+  std::string format = "table";
+  std::string output;
+};
+int run_fit(const fit_arguments& a);
 
 struct inspect_arguments {
   std::string model;

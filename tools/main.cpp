@@ -14,7 +14,8 @@ import berth.tool;
 namespace {
 
 constexpr const char* model_help =
-    "checkpoint folder, .safetensors, config.json, index or berth.module_tree/1 file; - reads standard input";
+    "checkpoint folder, .safetensors, config.json, index, berth.module_tree/1 or berth.chain/1 file; - reads standard "
+    "input";
 constexpr const char* topology_help =
     "machine: auto (this host), preset:NAME, or a file: berth.topology/1, nvidia-smi topo -m, NCCL/RCCL XML, "
     "p2pBandwidthLatencyTest";
@@ -33,43 +34,95 @@ void add_output(CLI::App& app, std::string& format, std::string& output, const s
       ->check(not_empty);
 }
 
-void add_plan(CLI::App& root, tool::plan_arguments& a) {
-  auto& app = *root.add_subcommand("plan", "decide where every part of a model lives and runs");
+/// What every command that plans takes.
+void add_question(CLI::App& app, tool::question& a) {
   app.add_option("MODEL", a.model, model_help)->required();
   app.add_option("-t,--topology", a.topology, topology_help)->check(not_empty);
   app.add_option("--gpu", a.gpu, "GPU model of a machine whose topology file does not name it")->check(not_empty);
-  app.add_option("-s,--strategy", a.strategy,
-                 "balanced (default), balanced_low_0, sequential, single:ID, cpu, current, manual:FILE; with --compat "
-                 "auto (default), balanced, balanced_low_0, sequential")
-      ->check(not_empty);
-  app.add_option("--compat", a.compat, "plan exactly as this package does, defects included")
-      ->check(CLI::IsMember({"accelerate", "transformers"}));
   app.add_option("-m,--max-memory", a.max_memory,
                  "memory per device, as in 0=20GiB,1=20GiB,cpu=30GiB; without --topology its keys are the machine")
       ->check(not_empty);
   app.add_option("--reserve", a.reserve, "memory to leave free per device, as in 0=2GiB")->check(not_empty);
   app.add_option("--offload-folder", a.offload_folder, "allow the disk; weights that live there go into this folder")
       ->check(not_empty);
+  auto* workload = app.add_option_group("Workload", "what the model is asked to do");
+  workload
+      ->add_option(
+          "--context", a.context,
+          "tokens of KV cache per sequence, as in 8k; 0 counts weights only (default 4096 or the model's limit)")
+      ->check(not_empty);
+  workload->add_option("--batch", a.batch, "sequences at a time (default 1)")->check(not_empty);
+  workload->add_option("--prompt", a.prompt, "tokens of the prompt (default 512)")->check(not_empty);
+  workload->add_option("--generate", a.generate, "tokens to generate (default 128)")->check(not_empty);
+  workload->add_option("--objective", a.objective, "what the plan is best at (default latency)")
+      ->check(CLI::IsMember({"latency", "throughput", "memory"}));
+  app.add_option("--placement", a.placement, "any, or interval: consecutive parts on distinct devices only")
+      ->check(CLI::IsMember({"any", "interval"}))
+      ->capture_default_str();
+  app.add_option("--granularity", a.granularity,
+                 "size of the parts that are placed; auto takes blocks, and finer parts where they are clearly better")
+      ->check(CLI::IsMember({"auto", "blocks", "parts", "experts"}))
+      ->capture_default_str();
   app.add_option("--dtype", a.dtype, "load dtype, as in bf16, f16, f32")->check(not_empty);
   app.add_option("--tensor-dtype", a.tensor_dtypes, "PREFIX=DTYPE for tensors at or below a name; may be repeated");
   app.add_option("--quantize", a.quantize,
-                 "int8: Linear weights as LLM.int8 (without --strategy: on the current device)")
-      ->check(CLI::IsMember({"int8", "int4"}));
+                 "int8: Linear weights as LLM.int8 (without --strategy: on the current device); auto: where that is "
+                 "better")
+      ->check(CLI::IsMember({"int8", "int4", "auto"}));
   app.add_option("--int8-skip", a.int8_skip,
                  "modules that stay unquantized, as in lm_head,model.layers.0 (default: head and tied)")
       ->check(not_empty);
   app.add_option("--no-split", a.no_split, "classes to keep on one device, instead of the model's own list")
       ->check(not_empty);
+  app.add_option("--staging-slots", a.staging_slots, "slots for streamed weights per device")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 16));
+}
+
+void add_plan(CLI::App& root, tool::plan_arguments& a) {
+  auto& app = *root.add_subcommand("plan", "decide where every part of a model lives and runs");
+  add_question(app, a);
+  app.add_option("-s,--strategy", a.strategy,
+                 "auto (default), balanced, balanced_low_0, balanced_in_order, sequential, single:ID, cpu, current, "
+                 "manual:FILE; with --compat auto (default), balanced, balanced_low_0, sequential")
+      ->check(not_empty);
+  app.add_option("--compat", a.compat, "plan exactly as this package does, defects included")
+      ->check(CLI::IsMember({"accelerate", "transformers"}));
   app.add_option("--pin", a.pins, "PREFIX=DEVICE for parts whose place is fixed; may be repeated");
   app.add_option("--complete", a.complete, "device-map file that fixes some parts; the strategy places the rest")
       ->check(not_empty);
   app.add_flag("--offload-buffers", a.offload_buffers, "with --compat accelerate: count buffers as offloaded too");
   app.add_flag("--fallback-allocation", a.fallback_allocation, "with --compat accelerate: look for a part that fits");
-  app.add_option("--staging-slots", a.staging_slots, "slots for streamed weights per device")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 16));
+  app.add_flag("--explain", a.explain, "say what binds, where the time goes and what more memory would buy");
   add_output(app, a.format, a.output, {"table", "json", "device-map"});
-  app.footer("Example:\n  berth plan examples/models/llama-3-8b --max-memory 0=12GiB,1=4GiB,cpu=32GiB");
+  app.footer("Example:\n  berth plan examples/models/llama-3-8b --max-memory 0=12GiB,1=4GiB,cpu=32GiB --explain");
+}
+
+void add_compare(CLI::App& root, tool::compare_arguments& a) {
+  auto& app =
+      *root.add_subcommand("compare", "all strategies side by side: memory per device, times, distance to the best");
+  add_question(app, a);
+  add_output(app, a.format, a.output, {"table", "json"});
+  app.footer("Example:\n  berth compare examples/models/llama-3-8b -t preset:2x4090 --context 8k");
+}
+
+void add_fit(CLI::App& root, tool::fit_arguments& a) {
+  auto& app = *root.add_subcommand("fit", "the largest context or batch that fits, or the smallest machine that does");
+  add_question(app, a);
+  app.add_option("--search", a.search, "what to look for")
+      ->check(CLI::IsMember({"context", "batch", "machine"}))
+      ->capture_default_str();
+  app.add_option("--machines", a.machines, "presets to choose from, as in 1x3060,1x4090,2x4090 (default: all)")
+      ->check(not_empty);
+  app.add_option("--min-tokens-per-second", a.min_tokens_per_second, "speed floor of decode; allows offloading")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--max-first-token", a.max_first_token, "seconds until the first token at most")
+      ->check(CLI::PositiveNumber);
+  app.add_flag("--allow-offload", a.allow_offload, "weights may lie on the CPU or the disk");
+  add_output(app, a.format, a.output, {"table", "json"});
+  app.footer(
+      "Example:\n  berth fit examples/models/llama-3-8b -t preset:1x4090\n"
+      "  berth fit examples/models/llama-3-8b --search machine --context 8k");
 }
 
 void add_others(CLI::App& root, tool::inspect_arguments& inspect, tool::topology_arguments& topology,
@@ -97,10 +150,14 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", version_text());
   app.require_subcommand(1);
   tool::plan_arguments plan;
+  tool::compare_arguments compare;
+  tool::fit_arguments fit;
   tool::inspect_arguments inspect;
   tool::topology_arguments topology;
   tool::check_arguments check;
   add_plan(app, plan);
+  add_compare(app, compare);
+  add_fit(app, fit);
   add_others(app, inspect, topology, check);
   try {
     app.parse(argc, argv);
@@ -112,6 +169,8 @@ int run(int argc, char** argv) {
     return tool::exit_usage;
   }
   if (app.got_subcommand("plan")) return tool::run_plan(plan);
+  if (app.got_subcommand("compare")) return tool::run_compare(compare);
+  if (app.got_subcommand("fit")) return tool::run_fit(fit);
   if (app.got_subcommand("inspect")) return tool::run_inspect(inspect);
   if (app.got_subcommand("topology")) return tool::run_topology(topology);
   return tool::run_check(check);

@@ -169,6 +169,26 @@ std::string as_table(const plan_arguments& a, const berth::loaded_model& model, 
 
 }  // namespace
 
+berth::result<named_map> peer_map(const question& q, const berth::loaded_model& model, std::string_view peer) {
+  plan_arguments a;
+  static_cast<question&>(a) = q;
+  a.compat = peer;
+  // What the peer has no word for is left out: the rows of a comparison differ in that, too.
+  if (peer == "accelerate" || a.quantize == "auto") a.quantize.clear();
+  auto request = request_of(a, model.tree());
+  if (!request) return request.propagate();
+  auto tree = planned_tree(a, model);
+  if (!tree) return tree.propagate();
+  const auto outcome = peer == "accelerate" ? hf::accelerate::device_map_for(*tree, *request)
+                                            : hf::transformers::device_map_for(*tree, *request);
+  if (outcome.error) return berth::failure{*outcome.error};
+  named_map out;
+  for (const auto& m : *outcome.map)
+    out.emplace_back(m.name, m.device.is_accelerator() ? berth::device_id(static_cast<int>(m.device.index()))
+                                                       : berth::device_id(m.device.word()));
+  return out;
+}
+
 int run_peer_plan(const plan_arguments& a, const berth::loaded_model& model) {
   if (auto foreign = refuse_foreign_options(a)) return report(foreign->why);
   auto request = request_of(a, model.tree());

@@ -15,6 +15,12 @@ export namespace tool {
 /// A plan as text: a heading, one row per device with a bar, what lies where, notes and warnings.
 std::string plan_table(const berth::plan& p, std::string_view dtype, const std::vector<std::string>& notes);
 
+/// "13.2 ms", "1.75 s".
+std::string shown_time(double seconds);
+std::string shown_rate(double per_second);
+/// "all placements", "interval placements".
+std::string_view class_words(berth::plan_class c);
+
 /// "model.layers.0-31" for runs of numbered names, at most `limit` pieces.
 std::string shorten(const std::vector<std::string_view>& names, std::size_t limit);
 

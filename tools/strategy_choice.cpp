@@ -81,18 +81,16 @@ berth::result<strategy_choice> parse_strategy(const std::string& word) {
     out.fixed = *std::move(map);
     return out;
   }
-  if (word == "auto")
-    return berth::fail(berth::errc::unsupported, "--strategy",
-                       "auto needs the cost model, which this version does not have; use balanced (the default)");
-  const std::vector<std::string_view> words{"balanced", "balanced_low_0", "sequential", "cpu", "current"};
+  const std::vector<std::string_view> words{"auto",       "balanced", "balanced_low_0", "balanced_in_order",
+                                            "sequential", "cpu",      "current"};
   if (std::find(words.begin(), words.end(), word) == words.end())
-    return berth::fail(
-        berth::errc::invalid_argument, "--strategy",
-        berth::text<256>("unknown strategy \"")
-            .append(word)
-            .append("\"; did you mean ")
-            .append(nearest(word, words))
-            .append("? There are balanced, balanced_low_0, sequential, single:ID, cpu, current, manual:FILE"));
+    return berth::fail(berth::errc::invalid_argument, "--strategy",
+                       berth::text<256>("unknown strategy \"")
+                           .append(word)
+                           .append("\"; did you mean ")
+                           .append(nearest(word, words))
+                           .append("? There are auto, balanced, balanced_low_0, balanced_in_order, sequential, "
+                                   "single:ID, cpu, current, manual:FILE"));
   out.name = word;
   return out;
 }
@@ -117,8 +115,11 @@ berth::result<berth::plan> run_strategy(const strategy_choice& choice, const ber
   if (choice.name == "cpu") return run(berth::CpuOnly{}, fixed, m, t, options);
   if (choice.name == "current") return run(berth::CurrentDevice{}, fixed, m, t, options);
   if (choice.name == "sequential") return run(berth::Sequential{}, fixed, m, t, options);
+  if (choice.name == "balanced") return run(berth::Balanced{}, fixed, m, t, options);
   if (choice.name == "balanced_low_0") return run(berth::BalancedLow0{}, fixed, m, t, options);
-  return run(berth::Balanced{}, fixed, m, t, options);
+  if (choice.name == "balanced_in_order") return run(berth::BalancedInOrder{}, fixed, m, t, options);
+  if (choice.interval_only) return run(berth::Intervals{}, fixed, m, t, options);
+  return run(berth::Auto{}, fixed, m, t, options);
 }
 
 }  // namespace tool

@@ -19,9 +19,10 @@ std::vector<berth::map_entry> entries_of(const named_map& map);
 
 /// What to run: --strategy, with --pin and --complete folded into one map of fixed parts.
 struct strategy_choice {
-  std::string name = "balanced";  ///< a strategy word; "single:ID" and "manual:FILE" are split off
-  berth::device_id single;        ///< for "single"
-  named_map fixed;                ///< manual map, pins, or the map to be completed
+  std::string name = "auto";   ///< a strategy word; "single:ID" and "manual:FILE" are split off
+  berth::device_id single;     ///< for "single"
+  bool interval_only = false;  ///< of "auto": only consecutive parts on distinct devices
+  named_map fixed;             ///< manual map, pins, or the map to be completed
 };
 
 /// Reads "balanced", "single:1", "manual:map.json", ... Errors: `invalid_argument` for an unknown word with the nearest

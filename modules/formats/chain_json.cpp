@@ -33,7 +33,7 @@ class chain_reader {
     if (problem_) return *problem_;
     atoms();
     if (problem_) return *problem_;
-    out_.topology.name = "of the chain instance";
+    out_.topology.name = "the machine of the instance";
     out_.topology.sort_routes();
     if (auto valid = validate(out_.topology); !valid)
       return fail(errc::malformed, what_,

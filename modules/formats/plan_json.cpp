@@ -38,6 +38,7 @@ json::value write_model(const plan& p) {
   return json::object{{"id", p.model_id.view()},
                       {"model_type", p.model_type.view()},
                       {"naming", p.naming.view()},
+                      {"precision", p.precision.view()},
                       {"fingerprint", to_hex(p.fingerprint)},
                       {"no_split_modules", std::move(no_split)},
                       {"weights", total_weights(p.model())}};
@@ -246,6 +247,7 @@ class plan_reader {
       p.model_id = string(*m, "id", "model");
       p.model_type = string(*m, "model_type", "model");
       p.naming = string(*m, "naming", "model");
+      if (m->find("precision") != nullptr) p.precision = string(*m, "precision", "model");
       const auto hex = string(*m, "fingerprint", "model");
       const auto [end, status] = std::from_chars(hex.data(), hex.data() + hex.size(), p.fingerprint, 16);
       if (status != std::errc{} || end != hex.data() + hex.size())

@@ -108,6 +108,9 @@ struct Packed {
 
 namespace detail {
 
+/// The relative difference from which on two values are told apart. Streamed rounds are counted in whole picoseconds,
+/// and nobody wants a part streamed for a millionth.
+constexpr double worth_margin(const problem_view& p) { return p.staging_slots > 0 ? 1e-6 : 1e-12; }
 /// Cells that pricing and improving placements take.
 std::size_t improve_cells(const problem_view& p);
 /// Improves `out`, which fits, by local search (small resident problems: by complete search).
@@ -115,6 +118,10 @@ void improve_placement(const problem_view& p, std::span<placement> out, std::spa
 /// What the objective counts; `forever` if the placement does not fit or cannot run.
 double price_placement(const problem_view& p, std::span<const placement> out, std::span<std::uint64_t> scratch);
 std::size_t price_cells(const problem_view& p);
+/// Why nothing fits: the budget that would have to grow least, found by bisection to 1 MiB.
+failure shortage(const problem_view& p, std::string_view strategy, std::span<placement> out,
+                 std::span<std::uint64_t> scratch);
+std::size_t shortage_cells(const problem_view& p);
 /// An array of placements inside scratch cells.
 std::span<placement> placements_in(std::span<std::uint64_t> cells, std::size_t count);
 constexpr std::size_t placement_cells(std::size_t count) { return (count * sizeof(placement) + 7) / 8; }
@@ -165,7 +172,7 @@ struct Best {
         return;
       }
       const double value = priced ? detail::price_placement(p, tried, rest) : 0;
-      if (found && !(value < best * (1 - 1e-12))) return;
+      if (found && !(value < best * (1 - detail::worth_margin(p)))) return;
       if (priced && !(value < forever)) return;
       std::copy(tried.begin(), tried.end(), out.begin());
       best = value;
@@ -184,9 +191,22 @@ using AutoCandidates =
          Baseline<baseline::balanced>, Baseline<baseline::sequential>, Baseline<baseline::ram_proportional>,
          Baseline<baseline::ram_proportional_gpu>, Baseline<baseline::fill_from_back>>;
 
-/// The default: optimal for the workload where that is possible, with a certified gap elsewhere.
+/// The default: optimal for the workload where that is possible, with a certified gap elsewhere. If nothing fits, the
+/// error names the device whose budget would have to grow least, and by how much.
 struct Auto : AutoCandidates {
   std::string_view name() const { return "auto"; }
+  std::size_t scratch_cells(const problem_view& p) const {
+    return std::max(AutoCandidates::scratch_cells(p), detail::shortage_cells(p));
+  }
+  result<done> solve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+    auto r = AutoCandidates::solve(p, out, scratch);
+    if (r || r.error().code != errc::does_not_fit) return r;
+    return detail::shortage(p, name(), out, scratch);
+  }
+  /// For `Pin`: improves a placement of the whole problem in which some atoms are fixed.
+  void improve(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+    if (rates_known(p) && p.workload.objective != objective::memory) detail::improve_placement(p, out, scratch);
+  }
 };
 
 static_assert(Strategy<Intervals> && Strategy<Streamed> && Strategy<Greedy> && Strategy<Baseline<baseline::balanced>>);

@@ -138,14 +138,6 @@ lower_bound by_complete_search(const problem_view& p, double reached, std::pmr::
 }  // namespace
 
 lower_bound bound_of(const problem_view& p, double reached, std::pmr::memory_resource* memory) {
-  if (p.workload.objective == objective::memory) {
-    // All weights and states share all room; the fullest of k devices has at most the average head-room.
-    double room = 0, need = 0;
-    for (const auto& s : p.seats)
-      if (s.executes()) room = std::max(room, static_cast<double>(s.limit));
-    for (std::size_t i = 0; i < p.loads.size(); ++i) need = std::max(need, static_cast<double>(p.loads[i]));
-    return {-(room - (p.staging_slots == 0 ? need : 0)), "memory"};
-  }
   if (const auto b = by_complete_search(p, reached, memory); b.bound > 0) return b;
   auto b = bounder(p, reached, memory).run();
   if (b.bound > reached) b.bound = reached;

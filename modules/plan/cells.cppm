@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Internal partition: typed arrays inside the 64-bit cells that strategies are given as scratch.
+// Not exported: typed arrays inside the 64-bit cells that strategies are given as scratch.
 module;
 
 #include <cstddef>

@@ -7,12 +7,14 @@ module;
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 export module berth.plan:combinators;
 
 import berth.model;
 import berth.topology;
 import :problem;
+import :cells;
 import :strategy;
 import :strategies;
 import :manual;
@@ -83,13 +85,29 @@ struct Pin {
     if (free_atoms > 0)
       if (auto r = solve_rest(p, {seats, seats_left}, full_seat, index.first(free_atoms), out, scratch.subspan(n)); !r)
         return r;
-    return detail::settle(p, name(), out, index);
+    if (auto settled = detail::settle(p, name(), out, index); !settled) return settled;
+    if constexpr (requires { inner.improve(p, out, scratch); }) improve_around(p, out, scratch);
+    return done{};
   }
 
  private:
   static constexpr std::size_t max_seats = 64;
   static constexpr std::size_t max_uses = 256;
-  static constexpr std::size_t reduced_cells(const problem_view& p) { return 4 * p.loads.size(); }
+  static constexpr std::size_t reduced_cells(const problem_view& p) {
+    const auto n = p.loads.size();
+    return 4 * n + cells_for<atom>(n) + cells_for<placement>(n);
+  }
+
+  /// A strategy that can improve placements sees the whole problem once more, with the pinned atoms held.
+  void improve_around(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
+    cell_cutter cut(scratch);
+    const auto held = cut.take<placement>(out.size());
+    for (std::size_t i = 0; i < out.size(); ++i)
+      if (nearest_entry(pins, p.atoms[i].name) != nullptr) held[i] = out[i];
+    problem_view whole = p;
+    whole.fixed = held;
+    inner.improve(whole, out, cut.rest());
+  }
 
   /// The inner strategy sees only the free atoms, without ties to pinned ones, and writes into the tail of `out`,
   /// whose own placements are moved aside first (they are all known from `pins`).
@@ -102,11 +120,17 @@ struct Pin {
     rest.loads = gather(p.loads, index, scratch.first(open));
     rest.states = gather(p.states, index, scratch.subspan(n, open));
     rest.workspaces = gather(p.workspaces, index, scratch.subspan(2 * n, open));
+    // Costs too, so that the rest is placed by time; at compile time strategies go by memory alone.
+    if (!std::is_constant_evaluated()) {
+      const auto atoms = cell_cutter(scratch.subspan(3 * n)).take<atom>(open);
+      for (std::size_t i = 0; i < open; ++i) atoms[i] = p.atoms[index[i]];
+      rest.atoms = atoms;
+    }
     storage_use ties[max_uses]{};
     rest.ties = {ties, free_ties(p, index, ties)};
     rest.seats = seats;
     auto free_out = out.first(index.size());
-    if (auto r = inner.solve(rest, free_out, scratch.subspan(3 * n)); !r) return r;
+    if (auto r = inner.solve(rest, free_out, scratch.subspan(3 * n + cells_for<atom>(n))); !r) return r;
     // Spread the answers from the front to their atoms, from the back so that none is overwritten before it is read.
     for (std::size_t f = index.size(); f > 0; --f) {
       auto o = free_out[f - 1];

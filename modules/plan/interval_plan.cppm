@@ -67,7 +67,7 @@ inline constexpr std::size_t max_interval_types = 16;
 
 /// Exact optimum over interval placements: consecutive atoms on distinct executing seats, each used at most once.
 /// Dynamic program over (set of seats used, last seat, atoms covered); exchangeable seats are one type, so that a set
-/// is known by how many of each type it has. With T types and S sets: O(S T n (T + window)) time, S T (n + 1) cells per
+/// is known by how many of each type it has. With T types and S sets: O(S T n (T + log n)) time, S T (n + 1) cells per
 /// table; exponential only in the number of different devices. Sources: subset dynamic programs for pipelines as in
 /// Tarnawski et al., "Efficient Algorithms for Device Placement of DNN Graph Operators" (2020).
 ///
@@ -213,7 +213,9 @@ class interval_planner {
       double sum = 0;
       for (std::uint32_t i = 0; i <= n_; ++i) {
         time_.set(t * row_ + i, sum);
-        if (i < n_ && !Objective::by_memory) sum += objective_seconds(p_, i, type_[t].first);
+        if (i == n_ || Objective::by_memory) continue;
+        // An atom that this type cannot run is kept out by the windows; its time would make sums of others infinite.
+        if (const double own = objective_seconds(p_, i, type_[t].first); own < forever) sum += own;
       }
     }
     for (std::uint32_t i = 0; i < n_; ++i) {
@@ -245,6 +247,7 @@ class interval_planner {
     }
   }
   constexpr bool allowed(std::uint32_t i, std::size_t t) const {
+    if (!Objective::by_memory && objective_seconds(p_, i, type_[t].first) == forever) return false;
     return p_.open(i) || (type_of_[p_.fixed[i].execution] == t && !p_.fixed[i].streamed());
   }
 
@@ -300,7 +303,7 @@ class interval_planner {
         if constexpr (Objective::start == 0)
           slide_forward(set, t);
         else
-          scan_forward(set, t);
+          cross_forward(set, t);
       }
     }
   }
@@ -317,18 +320,36 @@ class interval_planner {
       if (head < tail) forward_.set(at(set, t, i), key(queue_[head]) + time_.get(t * row_ + i));
     }
   }
-  /// Maxima: going back from i the interval only gets dearer, so the scan ends when it alone exceeds the best.
-  constexpr void scan_forward(std::size_t set, std::size_t t) {
+  /// Maxima: going back from i the interval only gets dearer, so an earlier begin pays only if its arrival is lower.
+  /// The queue keeps such begins: along it arrivals rise and costs fall, and the best is where they cross.
+  constexpr void cross_forward(std::size_t set, std::size_t t) {
+    std::size_t head = 0, tail = 0;
+    const auto arrival = [&](std::uint64_t j) { return arrive_.get(j); };
     for (std::uint32_t i = 1; i <= n_; ++i) {
-      double best = forever;
-      for (std::uint32_t j = i; j-- > low_[t * row_ + i];) {
-        const double own = cost(t, j, i);
-        if (own >= best) break;
-        const double total = Objective::combine(arrive_.get(j), own);
-        if (total < best) best = total;
+      if (const std::uint64_t j = i - 1; arrival(j) != forever) {
+        while (tail > head && arrival(queue_[tail - 1]) >= arrival(j)) --tail;
+        queue_[tail++] = j;
       }
-      forward_.set(at(set, t, i), best);
+      while (head < tail && queue_[head] < low_[t * row_ + i]) ++head;
+      const auto own = [&](std::uint64_t j) { return cost(t, static_cast<std::uint32_t>(j), i); };
+      forward_.set(at(set, t, i), crossing(head, tail, arrival, own));
     }
+  }
+  /// The least max(outer, own) over queue_[head, tail), along which `outer` rises and `own` falls. O(log n).
+  template <class Outer, class Own>
+  constexpr double crossing(std::size_t head, std::size_t tail, const Outer& outer, const Own& own) const {
+    std::size_t low = head, high = tail;
+    while (low < high) {
+      const std::size_t middle = low + (high - low) / 2;
+      if (outer(queue_[middle]) >= own(queue_[middle]))
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    double best = low < tail ? outer(queue_[low]) : forever;
+    if (low > head)
+      if (const double v = own(queue_[low - 1]); v < best) best = v;
+    return best;
   }
 
   /// `backward[U][t][i]`: best value of what follows when the set U is used, t last, i atoms covered, and the plan ends
@@ -367,7 +388,7 @@ class interval_planner {
     if constexpr (Objective::start == 0)
       slide_back(set, t);
     else
-      scan_back(set, t);
+      cross_back(set, t);
   }
   constexpr void slide_back(std::size_t set, std::size_t t) {
     std::size_t head = 0, tail = 0;
@@ -381,16 +402,17 @@ class interval_planner {
       if (head < tail) entry_.set(at(set, t, j), key(queue_[head]) - time_.get(t * row_ + j));
     }
   }
-  constexpr void scan_back(std::size_t set, std::size_t t) {
-    for (std::uint32_t j = 0; j < n_; ++j) {
-      double best = forever;
-      for (std::uint32_t i = j + 1; i <= high_[t * row_ + j]; ++i) {
-        const double own = cost(t, j, i);
-        if (own >= best) break;
-        const double total = Objective::combine(own, backward_.get(at(set, t, i)));
-        if (total < best) best = total;
+  constexpr void cross_back(std::size_t set, std::size_t t) {
+    std::size_t head = 0, tail = 0;
+    const auto rest = [&](std::uint64_t i) { return backward_.get(at(set, t, i)); };
+    for (std::uint32_t j = n_; j-- > 0;) {
+      if (const std::uint64_t i = j + 1; rest(i) != forever) {
+        while (tail > head && rest(queue_[tail - 1]) >= rest(i)) --tail;
+        queue_[tail++] = i;
       }
-      entry_.set(at(set, t, j), best);
+      while (head < tail && queue_[head] > high_[t * row_ + j]) ++head;
+      const auto own = [&](std::uint64_t i) { return cost(t, j, static_cast<std::uint32_t>(i)); };
+      entry_.set(at(set, t, j), crossing(head, tail, rest, own));
     }
   }
 

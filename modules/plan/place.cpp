@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 module;
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory_resource>
@@ -45,6 +46,30 @@ device_use use_of_seat(model_view m, topology_view t, const place_options& optio
   return use;
 }
 
+/// Settings that only harm. `Auto` leaves the GPUs only where that is better, so it is not told so.
+void warn_of_harm(plan& p) {
+  bytes free_on_gpus = 0, off_gpu = 0, largest_atom = 0;
+  bool has_gpu = false;
+  for (const auto l : p.loads) largest_atom = std::max(largest_atom, l);
+  for (const auto& u : p.uses) {
+    if (p.devices[u.device].kind != device_kind::gpu) {
+      off_gpu += u.used();
+      continue;
+    }
+    has_gpu = true;
+    free_on_gpus += u.free();
+    if (u.used() == 0 && u.available() < largest_atom)
+      p.warnings.push_back(text<416>("the budget of device ")
+                               .append(p.devices[u.device].id)
+                               .append(" is smaller than the largest part of the model (")
+                               .append(format_size(largest_atom))
+                               .append("); raise it or leave the device out"));
+  }
+  if (has_gpu && off_gpu > 0 && off_gpu <= free_on_gpus && p.strategy != "auto" && p.strategy != "cpu" &&
+      p.strategy != "single" && p.strategy != "interval")
+    p.warnings.push_back("parts are offloaded although the GPUs have room for the whole model, which makes it slower");
+}
+
 }  // namespace
 
 result<plan> make_plan(std::string_view strategy, model_view m, topology_view t, const place_options& options,
@@ -86,6 +111,7 @@ result<plan> make_plan(std::string_view strategy, model_view m, topology_view t,
   p.priced = rates_known(problem);
   p.times = price(problem, placements, memory);
   if (options.certify) p.certificate = certify(problem, placements, memory);
+  warn_of_harm(p);
   if (const auto violations = check(p, memory); !violations.empty()) return failure{violations.front()};
   return p;
 }

@@ -107,7 +107,7 @@ struct place_fn {
   static constexpr std::size_t max_static_devices = 16;
   /// Room for the strategies here with 16 atoms x 4 different devices, and more where devices are alike.
   template <std::size_t N>
-  static constexpr std::size_t static_cells = 20 * N + 1024;
+  static constexpr std::size_t static_cells = 320 * N + 1024;
 };
 
 template <class S>

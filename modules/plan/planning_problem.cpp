@@ -96,6 +96,7 @@ certificate certify(const problem_view& p, std::span<const placement> out, std::
   std::pmr::vector<placement> best(out.size(), memory);
   if (!out.empty() && !scratch.empty())
     c.interval_value = intervals.solve(p, best, scratch) ? price(p, best, memory).value : forever;
+  if (p.workload.objective == objective::memory) return c;  // no bound is known for it
   const auto bound = bound_of(p, c.value, memory);
   c.bound = bound.bound;
   c.bound_name = bound.name;

@@ -25,10 +25,11 @@ struct worth {
   double second = forever;
   std::size_t streamed = 0;  ///< atoms
 
-  bool better_than(const worth& o) const {
-    if (value < o.value * (1 - 1e-12)) return true;
-    if (!(value <= o.value * (1 + 1e-12))) return false;
-    return streamed != o.streamed ? streamed < o.streamed : second < o.second * (1 - 1e-9);
+  /// `margin`: the relative difference from which on values are told apart.
+  bool better_than(const worth& o, double margin) const {
+    if (value < o.value * (1 - margin)) return true;
+    if (!(value <= o.value * (1 + margin))) return false;
+    return streamed != o.streamed ? streamed < o.streamed : second < o.second * (1 - 1e3 * margin);
   }
 };
 
@@ -60,6 +61,7 @@ class improver {
   void make_modes();
 
   problem_view p_;
+  double margin_;
   std::span<placement> modes_;  ///< every way to place an atom
   std::size_t mode_count_ = 0;
   std::span<placement> saved_, start_;

@@ -13,6 +13,7 @@ import berth.model;
 import berth.topology;
 import :problem;
 import :balance;
+import :balance_in_order;
 import :fill;
 import :strategy;
 
@@ -105,6 +106,29 @@ struct Balanced {
   }
 };
 
+/// As `Balanced`, with the GPUs in use appearing in topology order along the chain (see `ordered_balancer`).
+struct BalancedInOrder {
+  constexpr std::string_view name() const { return "balanced_in_order"; }
+  constexpr std::size_t scratch_cells(const problem_view& p) const {
+    const auto a = ordered_balancer::cells(p, gpu_count(p)), b = fill_cells(p);
+    return a > b ? a : b;
+  }
+  constexpr result<done> solve(const problem_view& p, std::span<placement> out,
+                               std::span<std::uint64_t> scratch) const {
+    const auto gpus = detail::gpus_of(p);
+    if (gpus.size() > detail::max_parts) return detail::too_many_kinds(name());
+    if (gpus.size() < 2) return detail::spread_or_offload(p, name(), out, scratch);
+    std::array<balancer::part, detail::max_parts> parts;
+    ordered_balancer b(p, gpus, scratch);
+    bool found = false;
+    const auto best = b.best_ratio(true, found);
+    const auto n = found ? b.choose(best, parts) : 0;
+    if (n == 0) return detail::spread_or_offload(p, name(), out, scratch);
+    detail::take_parts(std::span(parts).first(n), out);
+    return done{};
+  }
+};
+
 /// As `Balanced`, but the first GPU is as empty as the other GPUs allow (it is wanted for generation and batching):
 /// first its load is minimised exactly, then the others are balanced.
 struct BalancedLow0 {
@@ -176,7 +200,7 @@ struct CurrentDevice {
   }
 };
 
-static_assert(Strategy<Sequential> && Strategy<Balanced> && Strategy<BalancedLow0>);
+static_assert(Strategy<Sequential> && Strategy<Balanced> && Strategy<BalancedLow0> && Strategy<BalancedInOrder>);
 static_assert(Strategy<Single> && Strategy<CpuOnly> && Strategy<CurrentDevice>);
 
 }  // namespace berth

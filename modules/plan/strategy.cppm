@@ -39,6 +39,13 @@ constexpr bytes total_load(const problem_view& p) {
   return sum;
 }
 
+/// Slots for the largest atom of the model.
+constexpr bytes staging_bytes_of_largest(const problem_view& p) {
+  bytes largest = 0;
+  for (const auto l : p.loads) largest = l > largest ? l : largest;
+  return largest * p.staging_slots;
+}
+
 /// The error for a model that fits nowhere: what is needed, what every kind of device offers, and what would help.
 constexpr failure does_not_fit(const problem_view& p, std::string_view strategy) {
   const bytes needed = total_load(p);
