@@ -29,11 +29,13 @@ std::size_t price_cells(const problem_view& p) { return evaluator::cells(p); }
 void improve_placement(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) {
   improver search(p, scratch);
   if (!search.fits(out)) return;
-  auto best = search.price(out);
+  auto best = search.remember(out);
   const auto n = std::max<std::size_t>(p.loads.size(), 1);
-  if (p.staging_slots == 0 && n <= complete_atoms && search.search_all(out, best, complete_steps)) return;
+  if (p.staging_slots == 0 && n <= complete_atoms && search.search_all(out, best, complete_steps))
+    return search.settle(out, best);
   std::size_t budget = std::clamp<std::size_t>(improvement_work / n, 100, 30'000);
-  search.improve(out, budget);
+  best = search.improve(out, budget);
+  search.settle(out, best);
 }
 
 double price_placement(const problem_view& p, std::span<const placement> out, std::span<std::uint64_t> scratch) {

