@@ -19,7 +19,7 @@ import time
 GPU_COUNTS = (1, 2, 4, 8)
 MACHINES = {f"{n}x80GiB": ",".join(f"{i}=80GiB" for i in range(n)) for n in GPU_COUNTS}
 MACHINES |= {"24GiB+cpu": "0=24GiB,cpu=512GiB", "cpu 2TiB": "cpu=2048GiB"}
-OWN = ("balanced", "balanced_low_0", "sequential", "single:0", "cpu", "current")
+OWN = ("auto", "balanced", "balanced_low_0", "sequential", "single:0", "cpu", "current")
 PEERS = ("accelerate", "transformers")
 PEER_WORDS = ("auto", "balanced", "balanced_low_0", "sequential")
 FAULTS = re.compile(r"terminate called|Traceback|AddressSanitizer|runtime error|Assertion|a fault of berth itself")
