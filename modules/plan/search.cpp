@@ -26,7 +26,8 @@ std::size_t improver::cells(const problem_view& p) {
          cells_for<double>(n * p.seats.size()) + evaluator::cells(p) + 8;
 }
 
-improver::improver(const problem_view& p, std::span<std::uint64_t> scratch) : p_(p), margin_(detail::worth_margin(p)), evaluate_(p, {}) {
+improver::improver(const problem_view& p, std::span<std::uint64_t> scratch)
+    : p_(p), margin_(detail::worth_margin(p)), evaluate_(p, {}) {
   cell_cutter cut(scratch);
   const auto n = p.loads.size();
   modes_ = cut.take<placement>(most_modes(p));
@@ -160,7 +161,7 @@ worth improver::remember(std::span<const placement> out) {
 void improver::settle(std::span<placement> out, worth best) {
   if (gpu_count(p_) == 0) return;
   bring_back(out, best);
-  if (best.value < start_worth_.value * (1 - 1e-12) || spilled(out) <= spilled(start_.first(out.size()))) return;
+  if (best.value < start_worth_.value * (1 - margin_) || spilled(out) <= spilled(start_.first(out.size()))) return;
   std::copy_n(start_.begin(), out.size(), out.begin());
 }
 

@@ -51,6 +51,9 @@ failure shortage(const problem_view& p, std::string_view strategy, std::span<pla
   }
   if (best == none) return does_not_fit(p, strategy);
   const auto& seat = p.seats[best];
+  // A budget is rounded down to whole arena pages: name one that still suffices then.
+  if (seat.device < p.machine.devices.size())
+    least = round_up(seat.limit + least, std::max<bytes>(p.machine.devices[seat.device].granularity, 1)) - seat.limit;
   return fail(
       errc::does_not_fit, seat.id.view(),
       text<416>("strategy ")

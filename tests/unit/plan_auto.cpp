@@ -592,7 +592,22 @@ BOOST_AUTO_TEST_CASE(a_machine_that_is_too_small_is_an_error_that_names_the_byte
           BOOST_TEST(why.find(std::to_string(need + peak - offered)) != std::string::npos, why);
         }
       };
-      refuses(Place<Auto>);
+      // Auto names one device and the budget with which everything would fit.
+      const auto p = Place<Auto>(t.model, t.topology, t.options());
+      BOOST_REQUIRE(!p.has_value());
+      BOOST_TEST((p.error().code == errc::does_not_fit));
+      BOOST_TEST(p.error().needed > p.error().available);
+      auto larger = plan_test::random_triple(seed, e);
+      larger.topology = t.topology;
+      larger.reserve.clear();
+      for (auto& d : larger.topology.devices)
+        if (d.id.view() == p.error().subject.view()) d.memory = d.free = p.error().needed;
+      if (p.error().subject.view() == "model") {
+        BOOST_TEST(p.error().needed == need + peak);
+        BOOST_TEST(p.error().available == offered);
+      } else {
+        BOOST_TEST(value_of<Sequential>(larger).has_value(), p.error().detail.view());
+      }
       refuses(Place<Balanced>);
       refuses(Place<Sequential>);
       refuses(Place<BalancedLow0>);
