@@ -25,7 +25,6 @@ struct row {
   std::string name;
   std::optional<berth::plan> plan;
   std::string why;
-  berth::errc code = berth::errc::does_not_fit;
 };
 
 row try_choice(const session& s, std::string name, const strategy_choice& choice) {
@@ -34,10 +33,8 @@ row try_choice(const session& s, std::string name, const strategy_choice& choice
   auto p = s.plan(choice, s.asked());
   if (p)
     r.plan = *std::move(p);
-  else {
-    r.code = p.error().code;
+  else
     r.why = fmt::format("{}: {}", p.error().subject.view(), p.error().detail.view());
-  }
   return r;
 }
 
@@ -84,7 +81,11 @@ std::string as_table(const session& s, const std::vector<row>& rows) {
   const auto* any = best;
   for (const auto& r : rows)
     if (any == nullptr && r.plan) any = &*r.plan;
-  if (any == nullptr) return "no strategy finds a plan\n";
+  if (any == nullptr) {
+    out = "no strategy finds a plan\n";
+    for (const auto& r : rows) out += fmt::format("  {:<18} {}\n", r.name, r.why);
+    return out;
+  }
   out += fmt::format("{} on {}\n", any->model_id.empty() ? std::string_view("model") : any->model_id.view(),
                      any->topology_name.view());
   if (s.is_chain())
@@ -149,9 +150,6 @@ int run_compare(const compare_arguments& a) {
   if (!s) return report(s.error());
   const auto rows = all_rows(*s);
   if (!write_output(a.output, a.format == "json" ? as_json(rows) : as_table(*s, rows))) return exit_usage;
-  // An option that no strategy can take is a mistake of the caller's, not an answer.
-  for (const auto& r : rows)
-    if (!r.plan && r.code == berth::errc::invalid_argument && r.name == "auto") return exit_usage;
   return std::any_of(rows.begin(), rows.end(), [](const row& r) { return r.plan.has_value(); }) ? exit_done : exit_no;
 }
 

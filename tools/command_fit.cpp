@@ -216,6 +216,13 @@ int run_fit(const fit_arguments& a) {
     complain("--machines", "belongs to --search machine");
     return exit_usage;
   }
+  if (a.search == "context") {
+    if (!a.context.empty()) {
+      complain("--context", "is the answer here; leave it out");
+      return exit_usage;
+    }
+    question.context = "0";  // until a context is tried, none is kept
+  }
   auto s = session::open(question);
   if (!s) return report(s.error());
   if (s->is_chain()) {

@@ -65,7 +65,10 @@ int run_plan(const plan_arguments& a) {
   if (!choice) return report(choice.error());
   auto p = s->plan(*choice, s->asked());
   if (!p) {
-    if (a.format == "json" && p.error().code == berth::errc::does_not_fit) write_output(a.output, no_plan(p.error()));
+    // A file keeps what it holds: there is no plan to replace it.
+    const bool to_standard_output = a.output.empty() || a.output == "-";
+    if (a.format == "json" && to_standard_output && p.error().code == berth::errc::does_not_fit)
+      write_output("-", no_plan(p.error()));
     return report(p.error());
   }
   if (a.offload_buffers)

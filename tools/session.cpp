@@ -217,6 +217,15 @@ result<berth::workload> session::workload_of() const {
                                         : 0;
   if (w.context > 0 && q.prompt.empty() && w.prompt + w.generate > w.context)
     w.prompt = w.context > w.generate ? w.context - w.generate : 1;
+  if (w.context > 0 && w.prompt + w.generate > w.context)
+    return fail(errc::invalid_argument, "--context",
+                berth::text<192>("a prompt of ")
+                    .append(w.prompt)
+                    .append(" and ")
+                    .append(w.generate)
+                    .append(" generated tokens do not fit a context of ")
+                    .append(w.context)
+                    .append("; raise it or shorten them"));
   return w;
 }
 

@@ -54,6 +54,9 @@ struct Intervals {
   constexpr result<done> run(const problem_view& p, std::span<placement> out, std::span<std::uint64_t> scratch) const {
     if (!interval_planner<Objective>::shape_of(p).exact())
       return fail(errc::capacity, name(), "too many different devices for an exact plan");
+    // A caller that reduced the problem may have made kinds of devices that its scratch was not measured for.
+    if (interval_planner<Objective>::cells(p) > scratch.size())
+      return fail(errc::capacity, name(), "the scratch is too small for so many different devices");
     interval_planner<Objective> planner(p, scratch);
     const double best = planner.solve();
     if (!(best < (Objective::by_memory ? 0.5 : forever))) return does_not_fit(p, name());
@@ -118,7 +121,7 @@ void improve_placement(const problem_view& p, std::span<placement> out, std::spa
 /// What the objective counts; `forever` if the placement does not fit or cannot run.
 double price_placement(const problem_view& p, std::span<const placement> out, std::span<std::uint64_t> scratch);
 std::size_t price_cells(const problem_view& p);
-/// Why nothing fits: the budget that would have to grow least, found by bisection to 1 MiB.
+/// Why nothing fits: the budget that would have to grow least, found by bisection to 1 MiB or finer.
 failure shortage(const problem_view& p, std::string_view strategy, std::span<placement> out,
                  std::span<std::uint64_t> scratch);
 std::size_t shortage_cells(const problem_view& p);

@@ -57,7 +57,18 @@ struct Pin {
 
   constexpr std::string_view name() const { return inner.name(); }
 
-  constexpr std::size_t scratch_cells(const problem_view& p) const { return reduced_cells(p) + inner.scratch_cells(p); }
+  /// Pinned parts take different amounts of devices that were alike, which some strategies need more scratch for.
+  constexpr std::size_t scratch_cells(const problem_view& p) const {
+    const std::size_t k = p.seats.size() < max_seats ? p.seats.size() : max_seats;
+    seat seats[max_seats]{};
+    for (std::size_t s = 0; s < k; ++s) {
+      seats[s] = p.seats[s];
+      seats[s].limit -= s < seats[s].limit ? s : 0;
+    }
+    problem_view differing = p;
+    differing.seats = {seats, k};
+    return reduced_cells(p) + std::max(inner.scratch_cells(p), inner.scratch_cells(differing));
+  }
 
   constexpr result<done> solve(const problem_view& p, std::span<placement> out,
                                std::span<std::uint64_t> scratch) const {

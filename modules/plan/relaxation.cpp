@@ -342,6 +342,13 @@ double relaxation::capacity(std::size_t g) const {
   return room;
 }
 
+/// Whole atoms of a size class, or larger, that are resident on a group at most; slots take room from it.
+double relaxation::whole(std::size_t c, std::size_t g) const {
+  const auto& k = m_.classes[c];
+  const double each = k.most[g] * static_cast<double>(set_.used[g]);
+  return std::min(each, std::max(0.0, std::floor(capacity(g) / k.size * (1 + 1e-12))));
+}
+
 double relaxation::price(const option& o, std::size_t i) {
   double sum = memory_price_[o.home] * m_.weights[i] + memory_price_[o.decode] * m_.states[i];
   if (o.home == o.decode && m_.groups[o.home].executes)
@@ -512,8 +519,7 @@ bool relaxation::solve_program(double scale) {
   }
   for (std::size_t g = 0; g < groups; ++g) {
     lp.bound(memory_row(g), 1, false);
-    for (std::size_t c = 0; c < classes; ++c)
-      lp.bound(count_row(c, g), m_.classes[c].most[g] * static_cast<double>(set_.used[g]), false);
+    for (std::size_t c = 0; c < classes; ++c) lp.bound(count_row(c, g), whole(c, g), false);
   }
   if (!lp.solve()) return false;
   for (const auto ph : all_phases) {
@@ -587,8 +593,7 @@ lower_bound relaxation::run(lower_bound start, double target, double budget) {
     double rent = 0;
     for (std::size_t g = 0; g < m_.groups.size(); ++g) {
       rent += memory_price_[g] * capacity(g);
-      for (std::size_t c = 0; c < m_.classes.size(); ++c)
-        rent += count_price_[c * m_.groups.size() + g] * m_.classes[c].most[g] * static_cast<double>(set_.used[g]);
+      for (std::size_t c = 0; c < m_.classes.size(); ++c) rent += count_price_[c * m_.groups.size() + g] * whole(c, g);
     }
     const double alone = free_minimum() - rent;
     if (!(alone < forever)) return {forever, "memory"};

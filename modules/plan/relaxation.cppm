@@ -131,6 +131,7 @@ class relaxation {
   bool counts(std::size_t r) const;
   double least_chain_share();
   double capacity(std::size_t g) const;
+  double whole(std::size_t c, std::size_t g) const;
   double round_up(double bound) const;
 
   const relaxed_machine& m_;

@@ -14,8 +14,8 @@ import :cells;
 namespace berth::detail {
 namespace {
 
-/// Room that one more byte of budget would have to exceed to matter to a person.
-constexpr bytes resolution = MiB;
+/// A difference in budget that matters to a person.
+constexpr bytes finest = MiB;
 
 }  // namespace
 
@@ -36,6 +36,7 @@ failure shortage(const problem_view& p, std::string_view strategy, std::span<pla
     return static_cast<bool>(any_way.solve(larger, out, cut.rest()));
   };
   const bytes all = total_load(p) + staging_bytes_of_largest(p);
+  const bytes resolution = std::clamp<bytes>(all / 4096, 1, finest);
   seat_index best = none;
   bytes least = 0;
   for (seat_index s = 0; s < p.seats.size(); ++s) {
@@ -62,7 +63,9 @@ failure shortage(const problem_view& p, std::string_view strategy, std::span<pla
           .append(format_size(total_load(p)))
           .append(" and does not fit; this device is short of ")
           .append(format_size(least))
-          .append(": with a budget of ")
+          .append(" (")
+          .append(least)
+          .append(" bytes): with a budget of ")
           .append(format_size(seat.limit + least))
           .append(" instead of ")
           .append(format_size(seat.limit))

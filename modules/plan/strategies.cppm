@@ -95,7 +95,8 @@ struct Balanced {
                                std::span<std::uint64_t> scratch) const {
     const auto gpus = detail::gpus_of(p);
     if (gpus.size() < 2) return detail::spread_or_offload(p, name(), out, scratch);
-    if (gpus.size() > detail::max_parts || balancer::count_sets(gpus, none) > max_cover_sets)
+    if (gpus.size() > detail::max_parts || balancer::count_sets(gpus, none) > max_cover_sets ||
+        scratch.size() < scratch_cells(p))
       return detail::too_many_kinds(name());
     balancer b(p, gpus, none, scratch);
     if (!b.feasible(0)) return detail::spread_or_offload(p, name(), out, scratch);
@@ -144,7 +145,8 @@ struct BalancedLow0 {
                                std::span<std::uint64_t> scratch) const {
     const auto gpus = detail::gpus_of(p);
     if (gpus.size() < 2) return detail::spread_or_offload(p, name(), out, scratch);
-    if (gpus.size() > detail::max_parts || balancer::count_sets(gpus, 0) > max_cover_sets)
+    if (gpus.size() > detail::max_parts || balancer::count_sets(gpus, 0) > max_cover_sets ||
+        scratch.size() < scratch_cells(p))
       return detail::too_many_kinds(name());
     balancer b(p, gpus, 0, scratch);
     bytes low = 0;
