@@ -17,10 +17,10 @@ namespace {
 
 constexpr double picoseconds_per_second = 1e12;
 
-picoseconds to_picoseconds(double seconds) {
-  // Beyond 100 days nothing is told apart.
-  return std::llround(std::min(seconds, 9e6) * picoseconds_per_second);
-}
+/// s; sums of four rounds must fit 63 bits of picoseconds, and nobody waits days for a token.
+constexpr double longest_round = 1e6;
+double longest_step(std::size_t atoms) { return longest_round / static_cast<double>(std::max<std::size_t>(atoms, 1)); }
+picoseconds to_picoseconds(double seconds) { return std::llround(seconds * picoseconds_per_second); }
 double to_seconds(picoseconds t) { return static_cast<double>(t) / picoseconds_per_second; }
 
 }  // namespace
@@ -110,6 +110,7 @@ double evaluator::decode_round(std::span<const placement> out) const {
 double evaluator::round_of_one(std::span<const placement> out, seat_index s, bool alone) const {
   cell_cutter cut(scratch_);
   const auto items = cut.take<ring_item>(out.size());
+  const double longest = longest_step(out.size());
   std::size_t m = 0;
   double before = 0, since = 0;  // resident time ahead of the first streamed atom, and since the last one
   for (std::size_t i = 0; i < out.size(); ++i) {
@@ -122,7 +123,7 @@ double evaluator::round_of_one(std::span<const placement> out, seat_index s, boo
       continue;
     }
     const double copy = weight_copy_seconds(p_, i, out[i].home, on);
-    if (compute == forever || copy == forever) return forever;
+    if (compute > longest || copy > longest || since > longest_round) return forever;
     if (m == 0)
       before = since;
     else
@@ -130,8 +131,8 @@ double evaluator::round_of_one(std::span<const placement> out, seat_index s, boo
     items[m++] = {to_picoseconds(copy), to_picoseconds(compute), 0};
     since = 0;
   }
-  if (since == forever || before == forever) return forever;
   if (m == 0) return since;
+  if (since + before > longest_round) return forever;
   items[m - 1].resident_after = to_picoseconds(since + before);
   const auto slots = std::max<std::uint32_t>(p_.staging_slots, 1);
   // Whole picoseconds may come out below the sum of the computes: then streaming would seem to gain something.

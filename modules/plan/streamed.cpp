@@ -163,6 +163,10 @@ class builder {
 /// Numbers from 0 to n to try: all of a short chain, fewer of a long one.
 std::size_t stride_of(std::size_t n) { return n <= 48 ? 1 : n / 32; }
 
+std::size_t residents_cells(std::size_t atoms) {
+  return cells_for<residency_atom>(atoms) + cells_for<std::uint8_t>(atoms) + residency_search_cells(atoms);
+}
+
 /// Tries recipes, keeps the cheapest placement in `best`.
 class trial {
  public:
@@ -174,7 +178,8 @@ class trial {
     rest_ = cut.rest();
   }
   static std::size_t cells(const problem_view& p) {
-    return builder::cells(p) + cells_for<placement>(p.loads.size()) + evaluator::cells(p) + 8;
+    return builder::cells(p) + cells_for<placement>(p.loads.size()) +
+           std::max(evaluator::cells(p), residents_cells(p.loads.size())) + 8;
   }
 
   bool run() {
@@ -198,10 +203,44 @@ class trial {
           least_streamed(r);
         }
       }
+    for (seat_index s = 0; s < builder_.gpus(); ++s) one_gpu_alone(s);
     return value_ < forever;
   }
 
  private:
+  /// Everything runs on one GPU: there the choice of residents is solved by bytes and positions, not by numbers.
+  void one_gpu_alone(seat_index gpu) {
+    const auto cpu = builder_.cpu();
+    if (p_.staging_slots == 0 || cpu == none || !p_.ties.empty()) return;
+    const auto n = best_.size();
+    // Sums of four rounds must fit 63 bits of picoseconds.
+    const double longest_step = 1e6 / static_cast<double>(n);
+    cell_cutter cut(rest_);
+    const auto atoms = cut.take<residency_atom>(n);
+    const auto streamed = cut.take<std::uint8_t>(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const double compute = atom_seconds(p_, i, gpu, phase::decode), copy = weight_copy_seconds(p_, i, cpu, gpu);
+      if (!(compute < longest_step) || !(copy < longest_step)) return;
+      atoms[i] = {p_.loads[i], p_.state(i), p_.workspace(i), whole_picoseconds(compute), whole_picoseconds(copy),
+                  false};
+    }
+    const residency_problem problem{atoms, p_.seats[gpu].limit, p_.staging_slots};
+    if (!choose_residents(problem, streamed, cut.rest())) return;
+    for (std::size_t i = 0; i < n; ++i) now_[i] = {streamed[i] != 0 ? cpu : gpu, gpu};
+    keep_if_better();
+  }
+  static picoseconds whole_picoseconds(double seconds) { return static_cast<picoseconds>(seconds * 1e12 + 0.5); }
+
+  bool keep_if_better() {
+    const evaluator e(p_, rest_);
+    if (!e.fits(now_)) return false;
+    const double v = e.value(now_);
+    if (!(v < value_ * (1 - 1e-12))) return false;
+    value_ = v;
+    std::copy(now_.begin(), now_.end(), best_.begin());
+    return true;
+  }
+
   std::uint32_t next(std::uint32_t gpus) const {
     if (gpus == builder_.gpus()) return gpus + 1;
     return std::min(gpus * 2, builder_.gpus());
@@ -219,12 +258,7 @@ class trial {
         continue;
       }
       ++after;
-      const evaluator e(p_, rest_);
-      if (!e.fits(now_)) continue;
-      const double v = e.value(now_);
-      if (!(v < value_ * (1 - 1e-12))) continue;
-      value_ = v;
-      std::copy(now_.begin(), now_.end(), best_.begin());
+      if (!keep_if_better()) continue;
       if (m == 0) return;
     }
   }
