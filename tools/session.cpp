@@ -383,6 +383,9 @@ void session::add_warnings(const strategy_choice& choice, berth::plan& p) const 
     if (p.precision == "int8" && quantize_if_better())
       add(std::string("int8 was chosen: ").append(berth::int8_bound_statement));
   }
+  if (std::any_of(p.atoms.begin(), p.atoms.end(), [](const auto& a) { return a.parts > 1; }))
+    add("single experts are slices of stacked tensors: a device_map with them is not one that transformers "
+        "can load; --granularity parts keeps to whole modules");
   const auto entries = entries_of(choice.fixed);
   std::vector<std::uint32_t> unknown(entries.size());
   unknown.resize(berth::unknown_entries(entries, p.model(), unknown));
