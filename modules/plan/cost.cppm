@@ -107,7 +107,8 @@ constexpr bool exchangeable(const problem_view& p, seat_index a, seat_index b) {
   for (seat_index s = 0; s < p.seats.size(); ++s)
     if (s != a && s != b && (!same(p.link(a, s), p.link(b, s)) || !same(p.link(s, a), p.link(s, b)))) return false;
   for (const auto& f : p.fixed)
-    if (f.home == a || f.home == b || f.execution == a || f.execution == b) return false;
+    if (f.home == a || f.home == b || f.execution == a || f.execution == b || f.prompt == a || f.prompt == b)
+      return false;
   return true;
 }
 

@@ -231,12 +231,6 @@ double evaluator::segments_floor(std::span<const placement> out, phase ph) const
   return floor;
 }
 
-double evaluator::segment_bytes(std::span<const placement> out, segment_index which, phase ph) const {
-  double sum = 0;
-  visit_traffic(out, ph, [&](segment_index s, double amount) { sum += s == which ? amount : 0; });
-  return sum;
-}
-
 double evaluator::pipelined(std::span<const placement> out) const {
   double worst = segments_floor(out, phase::decode);
   for (seat_index s = 0; s < p_.seats.size(); ++s)

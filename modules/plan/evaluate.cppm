@@ -38,7 +38,7 @@ class evaluator {
   plan_times times(std::span<const placement> out) const;
   /// Only what the objective counts.
   double value(std::span<const placement> out) const;
-  /// Every seat within its limit; every streamed atom has a way to its device, every message a link.
+  /// Every seat within its limit. What lacks a route or a link is `forever` by its time, not refused here.
   bool fits(std::span<const placement> out) const;
 
   double pass(std::span<const placement> out, phase ph) const;
@@ -48,8 +48,6 @@ class evaluator {
   double headroom(std::span<const placement> out) const;
   /// Compute time of one seat in one pass.
   double busy(std::span<const placement> out, seat_index s, phase ph) const;
-  /// Bytes over a segment in one pass.
-  double segment_bytes(std::span<const placement> out, segment_index s, phase ph) const;
 
  private:
   double resident_pass(std::span<const placement> out, phase ph) const;

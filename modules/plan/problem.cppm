@@ -73,8 +73,8 @@ struct problem_view {
   std::span<const link_cost> links{};
   topology_view machine{};
   berth::workload workload{};
-  /// Per atom, the placement that the caller has decided already (home `none`: open); empty: all open. Only strategies
-  /// that say so (`takes_fixed`) are given any.
+  /// Per atom, the placement that the caller has decided already (home `none`: open); empty: all open. `Pin` gives
+  /// them to strategies that can improve a whole placement around them.
   std::span<const placement> fixed{};
 
   constexpr bytes state(std::size_t i) const { return states.empty() ? 0 : states[i]; }

@@ -55,8 +55,7 @@ struct relaxed_machine {
   std::pmr::vector<double> least_message;       ///< [from][to]: the cheapest of the chain, as the objective counts it
   double dram = 0;                              ///< bytes/s that host memory serves, 0: not shared
   std::array<bool, max_groups> crosses_dram{};  ///< copies from the CPU to this group cross host memory
-  /// Atoms that cost the same everywhere are one kind: kind per atom, and for each kind its first atom and how many.
-  std::pmr::vector<std::uint32_t> kind_of;
+  /// Atoms that cost the same everywhere are one kind: the first atom of each kind, and how many it has.
   std::pmr::vector<std::uint32_t> first_of_kind, kind_size;
   /// Whole atoms per device: of the atoms that take `size` bytes or more when resident, of which there are `atoms`, a
   /// device of group g holds at most `most[g]`. For each size of a kind, largest first; a few of them if there are
