@@ -37,6 +37,14 @@ enum class errc : std::uint16_t {
   uncovered = 501,  ///< a map leaves tensors without a device
   invalid_plan = 502,
   peer_failure = 503,  ///< compat: the peer fails on this input too
+  // 6xx: running a program
+  out_of_memory = 600,  ///< a device refused an allocation; the run can go on without it
+  device_lost = 601,    ///< every later call on the device fails with this too
+  copy_failed = 602,
+  corrupted = 603,  ///< the bytes that arrived are not those of their source
+  stalled = 604,    ///< something was waited for that never happens
+  unavailable = 605,  ///< no such machine here: driver, device or build option is missing
+  invalid_program = 606,
 };
 
 /// Stable name of an error code, as printed and as stored in JSON.
@@ -76,6 +84,20 @@ constexpr std::string_view name_of(errc c) {
       return "invalid_plan";
     case errc::peer_failure:
       return "peer_failure";
+    case errc::out_of_memory:
+      return "out_of_memory";
+    case errc::device_lost:
+      return "device_lost";
+    case errc::copy_failed:
+      return "copy_failed";
+    case errc::corrupted:
+      return "corrupted";
+    case errc::stalled:
+      return "stalled";
+    case errc::unavailable:
+      return "unavailable";
+    case errc::invalid_program:
+      return "invalid_program";
   }
   return "unknown";
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 module;
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -23,6 +24,17 @@ inline constexpr bytes MiB = bytes{1} << 20;
 inline constexpr bytes GiB = bytes{1} << 30;
 inline constexpr bytes TiB = bytes{1} << 40;
 inline constexpr bytes max_bytes = static_cast<bytes>(std::numeric_limits<std::int64_t>::max());
+
+/// Times of schedules: whole picoseconds, so that periods are exact and compare with ==. 63 bits are 106 days.
+using picoseconds = std::int64_t;
+/// No time reaches this value; as a limit it means "none".
+inline constexpr picoseconds never = std::numeric_limits<picoseconds>::max();
+inline constexpr double picoseconds_per_second = 1e12;
+/// The nearest picosecond; `never` for what is not finite or too long. Precondition: not negative.
+inline picoseconds to_picoseconds(double seconds) {
+  return seconds < 9e6 ? std::llround(seconds * picoseconds_per_second) : never;
+}
+constexpr double seconds_from(picoseconds t) { return static_cast<double>(t) / picoseconds_per_second; }
 
 /// a * b, or nothing if the product exceeds `max_bytes`.
 constexpr std::optional<bytes> checked_mul(bytes a, bytes b) {

@@ -6,3 +6,4 @@ export import berth.base;
 export import berth.model;
 export import berth.topology;
 export import berth.plan;
+export import berth.exec;

@@ -3,7 +3,6 @@ module;
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -15,13 +14,9 @@ import :cells;
 namespace berth {
 namespace {
 
-constexpr double picoseconds_per_second = 1e12;
-
 /// s; sums of four rounds must fit 63 bits of picoseconds, and nobody waits days for a token.
 constexpr double longest_round = 1e6;
 double longest_step(std::size_t atoms) { return longest_round / static_cast<double>(std::max<std::size_t>(atoms, 1)); }
-picoseconds to_picoseconds(double seconds) { return std::llround(seconds * picoseconds_per_second); }
-double to_seconds(picoseconds t) { return static_cast<double>(t) / picoseconds_per_second; }
 
 }  // namespace
 
@@ -138,7 +133,7 @@ double evaluator::round_of_one(std::span<const placement> out, seat_index s, boo
   // Whole picoseconds may come out below the sum of the computes: then streaming would seem to gain something.
   const double computes = alone ? busy(out, s, phase::decode) : resident_pass(out, phase::decode);
   return std::max(computes,
-                  to_seconds(ring_period(items.first(m), slots, cut.take<picoseconds>(ring_cells(m, slots)))));
+                  seconds_from(ring_period(items.first(m), slots, cut.take<picoseconds>(ring_cells(m, slots)))));
 }
 
 /// Several seats stream under one chain of computes: events 2j (copy) and 2j + 1 (compute) of the j-th streamed atom.

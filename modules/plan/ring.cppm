@@ -3,18 +3,13 @@ module;
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <span>
 
 export module berth.plan:ring;
 
+import berth.base;
+
 export namespace berth {
-
-/// Times of cyclic schedules: whole picoseconds, so that periods are exact and compare with ==.
-using picoseconds = std::int64_t;
-
-/// Periods never reach this value; as a limit it means "none".
-inline constexpr picoseconds never = std::numeric_limits<picoseconds>::max();
 
 /// One streamed atom of a round: its copy, its compute, and the resident compute up to the next streamed atom
 /// (the last one's goes on to the first of the next round). All >= 0.
