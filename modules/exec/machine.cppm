@@ -52,7 +52,7 @@ concept Machine = requires(M& m, const M& c, device_index device, bytes size, st
   { m.checksum(range) } -> std::same_as<result<std::uint64_t>>;
   { m.checksum(stored) } -> std::same_as<result<std::uint64_t>>;
   { c.now() } -> std::same_as<picoseconds>;
-  { c.next_time() } -> std::same_as<picoseconds>;
+  { m.next_time() } -> std::same_as<picoseconds>;
   { m.advance_to(picoseconds{}) } -> std::same_as<void>;
   { m.observe(observer{}) } -> std::same_as<void>;
   { m.native(stream) } -> std::same_as<void*>;
