@@ -315,6 +315,11 @@ result<done> machine::synchronize(stream_id stream) {
   return simulator_.run_until_idle(stream.index);
 }
 
+result<done> machine::synchronize(event_id event) {
+  if (auto ok = check(event); !ok) return ok;
+  return simulator_.run_until_complete(event.index);
+}
+
 result<std::uint64_t> machine::checksum(const buffer_range& r) {
   if (auto ok = check(r); !ok) return ok.propagate();
   const auto from = contents_->find(buffers_[r.buffer.index].content, r.offset, r.size);

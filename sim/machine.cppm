@@ -58,6 +58,7 @@ class machine {
   result<done> wait(stream_id stream, event_id event);
   result<bool> ready(event_id event);
   result<done> synchronize(stream_id stream);
+  result<done> synchronize(event_id event);
   result<std::uint64_t> checksum(const buffer_range& r);
   result<std::uint64_t> checksum(const storage_range& r) { return content_table::checksum(r); }
   picoseconds now() const { return simulator_.now(); }

@@ -415,6 +415,16 @@ result<done> simulator::run_until_idle(std::uint32_t stream) {
   return done{};
 }
 
+result<done> simulator::run_until_complete(std::uint32_t event) {
+  while (!complete(event)) {
+    const auto next = next_time();
+    if (next == never)
+      return fail(errc::stalled, "event", "it waits for something that never happens; nothing else is pending");
+    happen_at(next);
+  }
+  return done{};
+}
+
 void simulator::set_capacity(segment_index s, double capacity) { flows_.set_capacity(s, capacity, now_); }
 
 }  // namespace berth::sim

@@ -100,6 +100,7 @@ class simulator {
   void advance_to(picoseconds t);
   /// Error `stalled` when the stream waits for something that never happens.
   result<done> run_until_idle(std::uint32_t stream);
+  result<done> run_until_complete(std::uint32_t event);
 
   void observe(step_observer o) { observer_ = o; }
   void set_capacity(segment_index s, double capacity);

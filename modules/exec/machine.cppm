@@ -49,6 +49,7 @@ concept Machine = requires(M& m, const M& c, device_index device, bytes size, st
   { m.wait(stream, event) } -> std::same_as<result<done>>;
   { m.ready(event) } -> std::same_as<result<bool>>;
   { m.synchronize(stream) } -> std::same_as<result<done>>;
+  { m.synchronize(event) } -> std::same_as<result<done>>;
   { m.checksum(range) } -> std::same_as<result<std::uint64_t>>;
   { m.checksum(stored) } -> std::same_as<result<std::uint64_t>>;
   { c.now() } -> std::same_as<picoseconds>;
