@@ -2,6 +2,7 @@
 // The subcommands: each takes what was parsed and returns the exit code.
 module;
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,29 @@ struct fit_arguments : question {
   std::string output;
 };
 int run_fit(const fit_arguments& a);
+
+struct simulate_arguments : question {
+  std::string strategy;
+  std::string host_memory = "pinned";
+  std::uint64_t rounds = 0;  ///< decode rounds that are run; 0: as many as tokens are generated, within reason
+  std::string faults;
+  std::uint64_t seed = 1;
+  std::uint64_t repeat = 1;
+  std::string sweep;  ///< "context=2k..128k"
+  std::vector<std::string> fail_on;
+  std::string max_first_token;  ///< "2s"
+  double min_tokens_per_second = 0;
+  std::string baseline;     ///< a berth.report/1 file that this run is compared with
+  double max_slowdown = 0;  ///< percent over the baseline
+  std::string trace;        ///< files to write
+  std::string page;
+  std::string program;
+  std::string format = "table";
+  std::string output;
+};
+int run_simulate(const simulate_arguments& a);
+/// The same for every value of --sweep.
+int run_sweep(const simulate_arguments& a);
 
 struct inspect_arguments {
   std::string model;

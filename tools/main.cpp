@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include <cstdint>
 #include <exception>
 #include <string>
 #include <vector>
@@ -125,6 +126,55 @@ void add_fit(CLI::App& root, tool::fit_arguments& a) {
       "  berth fit examples/models/llama-3-8b --search machine --context 8k");
 }
 
+void add_simulate(CLI::App& root, tool::simulate_arguments& a) {
+  auto& app = *root.add_subcommand("simulate", "run a plan on a simulated machine: times, memory, what limits it");
+  add_question(app, a);
+  app.get_option("MODEL")->description("what to run: a berth.plan/1 file, or a model as for plan");
+  app.add_option("-s,--strategy", a.strategy, "how a model is planned first, as for plan (default auto)")
+      ->check(not_empty);
+  app.add_option("--host-memory", a.host_memory, "memory that weights are streamed from")
+      ->check(CLI::IsMember({"pinned", "pageable"}))
+      ->capture_default_str();
+  app.add_option("--rounds", a.rounds, "decode rounds to run (default: the generated tokens, 1024 at most)")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{100'000}));
+  auto* limits = app.add_option_group("Limits", "what makes the exit code 1");
+  limits->add_option("--max-ttft", a.max_first_token, "time to the first token at most, as in 2s or 350ms")
+      ->check(not_empty);
+  limits->add_option("--min-tokens-per-second", a.min_tokens_per_second, "decode rate at least")
+      ->check(CLI::PositiveNumber);
+  limits
+      ->add_option("--fail-on", a.fail_on,
+                   "oom (always), offload: weights outside the GPUs, warning: the plan has warnings; may be repeated")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"oom", "offload", "warning"}));
+  limits->add_option("--baseline", a.baseline, "report (--format json) of an earlier run that this one is compared with")
+      ->check(not_empty);
+  limits->add_option("--max-slowdown", a.max_slowdown, "percent that times may exceed the baseline's")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  auto* faults = app.add_option_group("Faults", "what goes wrong");
+  faults
+      ->add_option("--fault", a.faults,
+                   "KIND:KEY=VALUE,...;... with alloc, copy, read, stall, segment, slow, lost, random, as in copy:n=5 "
+                   "or lost:device=0,at=1s")
+      ->check(not_empty);
+  faults->add_option("--seed", a.seed, "seed of random faults")->capture_default_str();
+  faults->add_option("--repeat", a.repeat, "runs with the seeds SEED, SEED + 1, ...")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  app.add_option("--sweep", a.sweep, "one run per value, as in context=2k..128k (doubling) or batch=1,2,4,8")
+      ->check(not_empty);
+  app.add_option("--trace", a.trace, "write what happened for Perfetto (ui.perfetto.dev) or chrome://tracing")
+      ->check(not_empty);
+  app.add_option("--report", a.page, "write a page to look at: timeline, memory, plan")->check(not_empty);
+  app.add_option("--program", a.program, "write the program of one decode round (berth.program/1)")->check(not_empty);
+  add_output(app, a.format, a.output, {"table", "json", "csv"});
+  app.footer(
+      "Example:\n  berth simulate examples/models/llama-3-8b -t preset:1x3060 --report run.html --trace run.json\n"
+      "  berth simulate plan.json --max-ttft 2s --min-tokens-per-second 10 --fail-on offload\n"
+      "  berth simulate examples/models/llama-3-8b -t preset:1x4090 --sweep context=2k..8k --format csv");
+}
+
 void add_others(CLI::App& root, tool::inspect_arguments& inspect, tool::topology_arguments& topology,
                 tool::check_arguments& check) {
   auto& i = *root.add_subcommand("inspect", "what a model is: parameters, bytes, blocks, ties, KV cache, quantization");
@@ -146,18 +196,20 @@ void add_others(CLI::App& root, tool::inspect_arguments& inspect, tool::topology
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Decides where every tensor of a model lives and runs, and proves it.", "berth");
+  CLI::App app("Decides where every tensor of a model lives and runs, proves it, and simulates it.", "berth");
   app.set_version_flag("--version", version_text());
   app.require_subcommand(1);
   tool::plan_arguments plan;
   tool::compare_arguments compare;
   tool::fit_arguments fit;
+  tool::simulate_arguments simulate;
   tool::inspect_arguments inspect;
   tool::topology_arguments topology;
   tool::check_arguments check;
   add_plan(app, plan);
   add_compare(app, compare);
   add_fit(app, fit);
+  add_simulate(app, simulate);
   add_others(app, inspect, topology, check);
   try {
     app.parse(argc, argv);
@@ -171,6 +223,7 @@ int run(int argc, char** argv) {
   if (app.got_subcommand("plan")) return tool::run_plan(plan);
   if (app.got_subcommand("compare")) return tool::run_compare(compare);
   if (app.got_subcommand("fit")) return tool::run_fit(fit);
+  if (app.got_subcommand("simulate")) return tool::run_simulate(simulate);
   if (app.got_subcommand("inspect")) return tool::run_inspect(inspect);
   if (app.got_subcommand("topology")) return tool::run_topology(topology);
   return tool::run_check(check);

@@ -9,9 +9,19 @@ export namespace tool {
 
 /// A plan that does not fit is an answer; everything else is input to be mended.
 inline int exit_code_of(berth::errc code) {
-  return code == berth::errc::does_not_fit || code == berth::errc::invalid_plan || code == berth::errc::peer_failure
-             ? exit_no
-             : exit_usage;
+  switch (code) {
+    case berth::errc::does_not_fit:
+    case berth::errc::invalid_plan:
+    case berth::errc::peer_failure:
+    case berth::errc::out_of_memory:
+    case berth::errc::device_lost:
+    case berth::errc::copy_failed:
+    case berth::errc::corrupted:
+    case berth::errc::stalled:
+      return exit_no;
+    default:
+      return exit_usage;
+  }
 }
 
 inline int report(const berth::error& e) {

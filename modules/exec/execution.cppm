@@ -21,6 +21,9 @@ import :program;
 import :compile;
 import :verify;
 import :runner;
+import :trace;
+import :activity;
+import :run_marks;
 
 export namespace berth {
 
@@ -54,6 +57,28 @@ inline result<compiled_plan> compile_all(const plan& p, const compile_options& o
   const std::array<const program*, 3> all{&out.load, &out.prefill, &out.decode};
   if (const auto found = verify(p, all, options.pipelined, memory); !found.empty()) return failure{found.front()};
   return out;
+}
+
+/// When the parts of a run ended, from its trace. `pipelined` as the programs were compiled.
+inline run_marks marks_of(const compiled_plan& programs, const trace& t, bool pipelined = false,
+                          std::pmr::memory_resource* memory = std::pmr::get_default_resource()) {
+  run_marks m(memory);
+  m.pipelined = pipelined;
+  const auto last_launch = [](const program& p) {
+    auto i = static_cast<std::uint32_t>(p.operations.size());
+    while (i > 0 && p.operations[i - 1].kind != op_kind::launch) --i;
+    return i - 1;  // wraps to no_tag without a launch
+  };
+  for (const auto* p : std::array{&programs.load, &programs.prefill, &programs.decode}) m.add(*p);
+  const auto prompt = programs.first_tag(program_phase::prefill), decode = programs.first_tag(program_phase::decode);
+  const auto prompt_end = prompt + last_launch(programs.prefill), round_end = decode + last_launch(programs.decode);
+  for (const auto& a : t.records()) {
+    if (a.kind == activity_kind::read && a.tag < prompt && a.end > m.load_end) m.load_end = a.end;
+    if (a.kind != activity_kind::launch) continue;
+    if (a.tag == prompt_end) m.prefill_end = a.end;
+    if (a.tag == round_end) m.round_ends.push_back(a.end);
+  }
+  return m;
 }
 
 struct execution_options {
