@@ -22,8 +22,9 @@ struct compile_options {
 };
 
 /// Writes a phase of a plan out as operations on streams. Pure: the same plan gives the same program; the frames of all
-/// phases of a plan (and of the same options) are equal. Errors: `invalid_plan` for a plan that `check` refuses or that
-/// has no times, with what to do.
+/// phases of a plan (and of the same options) are equal. Errors: `invalid_plan` for a plan that `check` refuses, that
+/// has no times, whose activations or states have no route, or that shares more bytes than its atoms have; `capacity`
+/// above 65536 staging slots. O(atoms + devices^2), plus the check.
 result<program> compile(const plan& p, program_phase phase, const compile_options& options = {},
                         std::pmr::memory_resource* memory = std::pmr::get_default_resource());
 

@@ -23,10 +23,18 @@ struct weights_place {
   bytes whole = 0;
 };
 
+/// Where the bytes of a shared storage lie for one atom that uses it. An atom's region ends with the shared storages
+/// that it holds itself, in the order of their numbers.
+struct shared_place {
+  std::uint32_t holder = no_index;  ///< the first atom on the same home that uses the storage; often the atom itself
+  bytes offset = 0;                 ///< in the arena of the home
+};
+
 /// Where things lie in the arena of each device that a plan uses: weights in chain order, states in chain order, the
 /// workspace, the staging slots.
 struct arena_layout {
-  explicit arena_layout(std::pmr::memory_resource* memory) : weights(memory), states(memory), devices(memory) {}
+  explicit arena_layout(std::pmr::memory_resource* memory)
+      : weights(memory), shared(memory), states(memory), devices(memory) {}
 
   struct device_part {
     device_index device = no_index;
@@ -38,6 +46,7 @@ struct arena_layout {
   };
 
   std::pmr::vector<weights_place> weights;  ///< per atom, on its home
+  std::pmr::vector<shared_place> shared;    ///< parallel to the plan's `ties`
   std::pmr::vector<bytes> states;           ///< per atom, offset on the device that runs it in decode
   std::pmr::vector<device_part> devices;    ///< parallel to the plan's `uses`
 
@@ -48,7 +57,8 @@ struct arena_layout {
   }
 };
 
-/// Lays a plan's memory out. The totals are those of the plan's device uses. Precondition: `check` finds nothing.
+/// Lays a plan's memory out. The totals are those of the plan's device uses. Precondition: `check` finds nothing, and
+/// no atom shares more bytes than it has. O(atoms + ties).
 arena_layout lay_out(const plan& p, std::pmr::memory_resource* memory = std::pmr::get_default_resource());
 
 }  // namespace berth

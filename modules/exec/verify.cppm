@@ -18,7 +18,8 @@ export namespace berth {
 /// before its weights or its input are there, or with another atom's weights; a slot, an activation or a state
 /// overwritten while it is still read; bytes loaded or copied twice in a round; buffers or ranges that overlap, leave
 /// their memory or exceed the plan; atoms that run never, twice, out of order or elsewhere than planned; a stream that
-/// waits for what never comes. Empty: all holds. O(operations x streams).
+/// waits for what never comes. Empty: all holds. At most 64 findings, `invalid_program`; those of `check` for a plan
+/// that it refuses. O(rounds x operations x (streams + log atoms)).
 std::pmr::vector<error> verify(const plan& p, std::span<const program* const> programs, bool pipelined = false,
                                std::pmr::memory_resource* memory = std::pmr::get_default_resource());
 

@@ -10,7 +10,7 @@ import berth.base;
 
 namespace berth::detail {
 
-/// A positive double as `odd * 2^exponent` with an integer below 2^53.
+/// A positive double as `mantissa * 2^exponent` with an integer below 2^53.
 struct binary_parts {
   std::uint64_t mantissa = 0;
   int exponent = 0;
@@ -23,6 +23,8 @@ constexpr binary_parts parts_of(double v) {
   if (biased == 0) return {fraction, -1074};
   return {fraction | std::uint64_t{1} << 52, biased - 1075};
 }
+
+inline constexpr double largest_finite = 0x1.fffffffffffffp1023;
 
 constexpr int width_of(unsigned __int128 v) {
   const auto high = static_cast<std::uint64_t>(v >> 64);
@@ -38,8 +40,8 @@ export namespace berth {
 /// exceeds 63 bits.
 constexpr picoseconds work_time(double work, double rate) {
   if (!(work > 0)) return 0;
-  if (!(rate > 0) || work > 1e300) return never;
-  if (rate > 1e300) return 1;
+  if (!(rate > 0) || work > detail::largest_finite) return never;
+  if (rate > detail::largest_finite) return 1;
   const auto a = detail::parts_of(work), b = detail::parts_of(rate);
   auto top = static_cast<unsigned __int128>(a.mantissa) * 1'000'000'000'000u;  // below 2^93
   unsigned __int128 bottom = b.mantissa;
