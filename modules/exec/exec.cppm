@@ -12,3 +12,5 @@ export import :program;
 export import :layout;
 export import :compile;
 export import :verify;
+export import :run_marks;
+export import :report;
