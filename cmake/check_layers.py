@@ -23,7 +23,7 @@ IMPORTS = {
     "modules/exec": ("base", "model", "topology", "plan"),
     "modules/berth": CORE,
     "modules/compat": ("base", "model", "topology", "plan"),
-    "modules/formats": ("base", "model", "topology", "plan"),
+    "modules/formats": ("base", "model", "topology", "plan", "exec"),
     "modules/runtime": CORE,
     "sim": ("base", "topology", "exec"),
     "backends/host": ("base", "topology", "exec"),

@@ -2,7 +2,6 @@
 module;
 
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -14,19 +13,21 @@ module;
 
 module berth.formats;
 
+import :member_reader;
+
 namespace berth {
 namespace {
 
 constexpr std::size_t max_chain_devices = 64;
 constexpr std::size_t max_chain_atoms = 1'000'000;
 
-/// Reads one chain document; the first problem is kept and everything after it is ignored.
-class chain_reader {
+/// Reads one chain document; everything after the first problem is ignored.
+class chain_reader : member_reader {
  public:
-  chain_reader(const json::value& document, std::string_view what) : document_(document), what_(what) {}
+  chain_reader(const json::value& document, std::string_view what) : member_reader(document, what) {}
 
   result<chain_instance> run() {
-    if (auto f = check_format()) return *f;
+    if (auto f = check_format("berth.chain/1", "a chain")) return *f;
     devices();
     links();
     workload();
@@ -42,34 +43,6 @@ class chain_reader {
   }
 
  private:
-  std::optional<failure> check_format() const {
-    const auto* format = document_.find("format");
-    const auto* name = format == nullptr ? nullptr : format->if_string();
-    if (name == nullptr) return fail(errc::unknown_format, what_, "not a berth document: \"format\" is missing");
-    if (*name == "berth.chain/1") return std::nullopt;
-    if (name->substr(0, 12) == "berth.chain/")
-      return fail(errc::unknown_format, what_,
-                  text<128>("written by a newer berth: ").append(*name).append("; this one reads berth.chain/1"));
-    return fail(errc::unknown_format, what_, text<128>("not a chain but ").append(*name));
-  }
-
-  void refuse(const std::string& path, std::string_view why) {
-    if (!problem_) problem_ = fail(errc::malformed, what_, std::string(path).append(" ").append(why));
-  }
-  bytes size(const json::value& object, std::string_view key, const std::string& path) {
-    const auto* v = object.find(key);
-    const auto n = v == nullptr ? std::nullopt : v->to_uint64();
-    if (n && *n <= max_bytes) return *n;
-    refuse(path + "." + std::string(key), "is missing or not a whole number from 0 to 2^63 - 1");
-    return 0;
-  }
-  double number(const json::value& object, std::string_view key, const std::string& path) {
-    const auto* v = object.find(key);
-    const auto d = v == nullptr ? std::nullopt : v->to_double();
-    if (d && *d >= 0 && std::isfinite(*d)) return *d;
-    refuse(path + "." + std::string(key), "is missing, negative or not a number");
-    return 0;
-  }
   std::string id(const json::value& object, std::string_view key, const std::string& path) {
     const auto* v = object.find(key);
     if (v != nullptr && v->if_string() != nullptr && device_id::fits(*v->if_string())) return *v->if_string();
@@ -77,18 +50,6 @@ class chain_reader {
     refuse(path + "." + std::string(key), "is missing or not a device id");
     return "0";
   }
-  const json::array& list(std::string_view key, std::size_t most) {
-    const auto* v = document_.find(key);
-    const auto* items = v == nullptr ? nullptr : v->if_array();
-    if (items == nullptr) {
-      refuse(std::string(key), "is missing or not a list");
-      return empty_;
-    }
-    if (items->size() <= most) return *items;
-    refuse(std::string(key), "has more than " + std::to_string(most) + " entries");
-    return empty_;
-  }
-
   void devices() {
     const auto& items = list("devices", max_chain_devices);
     for (std::size_t i = 0; i < items.size(); ++i) {
@@ -192,12 +153,8 @@ class chain_reader {
                                             number(*v, "out", inner)};
   }
 
-  const json::value& document_;
-  std::string_view what_;
   chain_instance out_;
-  std::optional<failure> problem_;
   std::map<std::string, device_index> index_;
-  json::array empty_;
 };
 
 }  // namespace

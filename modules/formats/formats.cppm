@@ -3,6 +3,7 @@
 // formats.
 export module berth.formats;
 
+export import berth.exec;
 export import berth.model;
 export import berth.plan;
 export import berth.topology;
@@ -21,6 +22,7 @@ export import :nccl_xml;
 export import :nvidia_smi;
 export import :p2p_bandwidth;
 export import :plan_json;
+export import :program_json;
 export import :quantization;
 export import :safetensors;
 export import :structure;
@@ -28,3 +30,4 @@ export import :text_file;
 export import :topology_document;
 export import :topology_file;
 export import :topology_json;
+export import :trace_json;

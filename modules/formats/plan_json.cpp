@@ -14,6 +14,8 @@ module;
 
 module berth.formats;
 
+import :member_reader;
+
 namespace berth {
 namespace {
 
@@ -153,13 +155,17 @@ json::value write_plan(const plan& p) {
 
 namespace {
 
-/// Reads the members of one plan document; the first problem is kept.
-class plan_reader {
+constexpr std::array<std::string_view, 16> known_members{
+    "format",   "strategy", "model", "workload", "staging_slots", "padded",      "devices",    "device_map",
+    "warnings", "atoms",    "ties",  "topology", "times",         "certificate", "assignment", "objective_value"};
+
+/// Reads the members of one plan document.
+class plan_reader : member_reader {
  public:
-  plan_reader(const json::value& document, std::string_view what) : document_(document), what_(what) {}
+  plan_reader(const json::value& document, std::string_view what) : member_reader(document, what) {}
 
   result<plan_document> run() {
-    if (auto f = check_format()) return *f;
+    if (auto f = check_format("berth.plan/1", "a plan")) return *f;
     const auto* topology = document_.find("topology");
     if (topology == nullptr) return fail(errc::malformed, what_, "\"topology\" is missing");
     auto read = read_topology_json(*topology, what_);
@@ -172,57 +178,12 @@ class plan_reader {
     uses();
     times();
     if (problem_) return *problem_;
-    note_unknown();
+    note_unknown(document_, known_members, {}, out_.notes);
     compare_derived();
     return std::move(out_);
   }
 
  private:
-  std::optional<failure> check_format() const {
-    const auto* format = document_.find("format");
-    const auto* name = format == nullptr ? nullptr : format->if_string();
-    if (name == nullptr) return fail(errc::unknown_format, what_, "not a berth document: \"format\" is missing");
-    if (*name == "berth.plan/1") return std::nullopt;
-    if (name->substr(0, 11) == "berth.plan/")
-      return fail(errc::unknown_format, what_,
-                  text<128>("written by a newer berth: ").append(*name).append("; this one reads berth.plan/1"));
-    return fail(errc::unknown_format, what_, text<128>("not a plan but ").append(*name));
-  }
-
-  void refuse(const std::string& path, std::string_view why) {
-    if (!problem_) problem_ = fail(errc::malformed, what_, std::string(path).append(" ").append(why));
-  }
-  std::uint64_t size(const json::value& object, std::string_view key, const std::string& path) {
-    const auto* v = object.find(key);
-    const auto n = v == nullptr ? std::nullopt : v->to_uint64();
-    if (!n || *n > max_bytes) {
-      refuse(path + "." + std::string(key), "is missing or not a whole number from 0 to 2^63 - 1");
-      return 0;
-    }
-    return *n;
-  }
-  std::uint32_t small(const json::value& object, std::string_view key, const std::string& path) {
-    const auto n = size(object, key, path);
-    if (n > 0xffffffffu) refuse(path + "." + std::string(key), "is out of range");
-    return static_cast<std::uint32_t>(n);
-  }
-  std::string_view string(const json::value& object, std::string_view key, const std::string& path) {
-    const auto* v = object.find(key);
-    if (v == nullptr || v->if_string() == nullptr) {
-      refuse(path + "." + std::string(key), "is missing or not a string");
-      return {};
-    }
-    return *v->if_string();
-  }
-  const json::array& list(std::string_view key) {
-    const auto* v = document_.find(key);
-    if (v == nullptr || v->if_array() == nullptr) {
-      refuse(std::string(key), "is missing or not a list");
-      return empty_;
-    }
-    return *v->if_array();
-  }
-
   void take_topology(const berth::topology& t) {
     auto& p = out_.plan;
     p.topology_name = t.name;
@@ -312,13 +273,6 @@ class plan_reader {
       p.placements.push_back({device(a, "home", path), device(a, "execution", path),
                               a.find("prompt") == nullptr ? no_index : device(a, "prompt", path)});
     }
-  }
-  double number(const json::value& object, std::string_view key, const std::string& path) {
-    const auto* v = object.find(key);
-    const auto d = v == nullptr ? std::nullopt : v->to_double();
-    if (d && *d >= 0) return *d;
-    refuse(path + "." + std::string(key), "is missing, negative or not a number");
-    return 0;
   }
   /// What an atom costs; plans of models that were not costed leave it out.
   void cost(const json::value& a, const std::string& path, atom& out) {
@@ -457,24 +411,8 @@ class plan_reader {
       contradict("model.weights should be " + std::to_string(total_weights(p.model())));
   }
 
-  /// Members of a newer minor version are kept from being misread by saying that they are not read.
-  void note_unknown() {
-    constexpr std::array known{"format",  "strategy",    "model",      "workload",       "staging_slots", "padded",
-                               "devices", "device_map",  "warnings",   "atoms",          "ties",          "topology",
-                               "times",   "certificate", "assignment", "objective_value"};
-    for (const auto& m : *document_.if_object()) {
-      bool found = false;
-      for (const std::string_view k : known) found = found || k == m.key;
-      if (!found) out_.notes.push_back("the member \"" + m.key + "\" is not known to this version and was not read");
-    }
-  }
-
-  const json::value& document_;
-  std::string_view what_;
   plan_document out_;
-  std::optional<failure> problem_;
   std::unordered_map<std::string, device_index> index_;
-  json::array empty_;
 };
 
 }  // namespace
