@@ -29,4 +29,5 @@ export import :fault_schedule;
 export import :fault_injector;
 export import :faulty;
 export import :joined_queue;
+export import :joined_lanes;
 export import :joined;
