@@ -223,13 +223,14 @@ void flow_network::set_rate(flow f, double rate, instant now) {
 picoseconds flow_network::next_end() const { return heap_.empty() ? never : rounded_up(flows_[heap_[0]].end); }
 
 bool flow_network::finish_one(picoseconds t, flow& ended) {
-  if (heap_.empty() || next_end() > t) return false;
+  if (heap_.empty()) return false;
+  // Flows that end at one instant all leave before the others rise; at `t` itself others may still come.
+  if (!changed_.empty() && last_end_.whole < t && last_end_ < flows_[heap_[0]].end) settle_at(last_end_);
+  if (next_end() > t) return false;
   ended = heap_[0];
-  auto end = flows_[ended].end;
-  if (end.whole >= t) end = {t, 0};  // late by no more than the slack
+  last_end_ = flows_[ended].end;
+  if (last_end_.whole >= t) last_end_ = {t, 0};  // late by no more than the slack
   leave(ended);
-  // Those that stay rise at the exact end; at `t` itself others may still come or go first.
-  if (end.whole < t && !changed_.empty()) settle_at(end);
   return true;
 }
 

@@ -54,7 +54,8 @@ class flow_network {
   void settle(picoseconds now);
   /// When the next flow ends, rounded up; `never` without flows.
   picoseconds next_end() const;
-  /// Removes the flow that ends first if it ends by `t`, and lets the others rise from its exact end on. False: none.
+  /// Removes the flow that ends first if it ends by `t`; the others rise from its exact end on. False: none. Call until
+  /// then, join what begins at `t`, settle.
   bool finish_one(picoseconds t, flow& ended);
 
   /// Changes a capacity at `now`; active flows go on with what is left of it.
@@ -118,6 +119,7 @@ class flow_network {
   std::pmr::vector<segment_index> changed_;
   std::pmr::vector<flow> component_;
   std::pmr::vector<segment_index> component_segments_;
+  instant last_end_;  ///< of the flow that ended last; what it left is not shared out yet if anything is `changed_`
   std::uint32_t stamp_ = 0;
 };
 
