@@ -13,11 +13,13 @@
 #include <fstream>
 #include <memory_resource>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 import berth;
+import berth.exec;
 import berth.sim;
 
 namespace {
