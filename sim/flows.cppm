@@ -74,6 +74,7 @@ class flow_network {
     std::uint32_t next = 0, previous = 0;  ///< in the segment's list of members, `none` at its ends
   };
   struct state {
+    picoseconds begun = 0;
     instant since;  ///< when `left` was right
     double left = 0;
     double rate = 0;
@@ -96,6 +97,7 @@ class flow_network {
     bool full = false;
   };
 
+  static picoseconds rounded_up(const state& x);
   std::uint32_t member_index(flow f, std::uint32_t hop) const { return f * bounds_.hops + hop; }
   void leave(flow f);
   void touch(segment_index s);

@@ -259,6 +259,7 @@ BOOST_AUTO_TEST_CASE(random_runs_break_no_invariant_and_do_not_depend_on_numbers
       const auto a = run(r, n), again = run(r, n);
       BOOST_TEST(!a.broken.has_value());
       if (a.broken) BOOST_TEST_MESSAGE(a.broken->detail.view());
+      BOOST_TEST(a.calls_succeed);
       BOOST_TEST(a.memory_adds_up);
       BOOST_TEST(same_times(a, again));
       std::mt19937_64 random(seed);
@@ -274,7 +275,9 @@ BOOST_AUTO_TEST_CASE(nothing_is_allocated_after_construction) {
     const numbering n(r);
     runner x(r, n, &memory);
     memory.close();
-    BOOST_TEST(!x.go().broken.has_value());
+    const auto got = x.go();
+    BOOST_TEST(!got.broken.has_value());
+    BOOST_TEST(got.calls_succeed);
   }
 }
 
