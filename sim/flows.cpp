@@ -18,9 +18,9 @@ namespace berth::sim {
 namespace {
 
 constexpr std::uint32_t none = 0xffffffffu;
-/// Taken off before an end is rounded up: what doubles may be late by. A flow that ends exactly on a picosecond must
-/// not end one later.
-constexpr double slack = 1e-3;
+/// Taken off before an end is rounded up: what doubles may be late by, a share of the time that the flow lasted. One
+/// that ends exactly on a picosecond must not end one later.
+constexpr double slack_share = 4e-15, least_slack = 1e-6, most_slack = 1e-3;
 /// Ends are never later than this (about 52 days).
 constexpr double longest = 4.5e18;
 
@@ -38,8 +38,6 @@ instant after(instant t, double picos) {
   }
   return out;
 }
-
-picoseconds rounded_up(instant t) { return t.whole == never || t.part <= slack ? t.whole : t.whole + 1; }
 
 }  // namespace
 
@@ -75,6 +73,7 @@ result<flow_network::flow> flow_network::join(double size, std::span<const segme
   unused_.pop_back();
   auto& x = flows_[f];
   x = {};
+  x.begun = now;
   x.since = {now, 0};
   x.left = size;
   x.cap = cap;
@@ -220,16 +219,23 @@ void flow_network::set_rate(flow f, double rate, instant now) {
   sink(x.place);
 }
 
-picoseconds flow_network::next_end() const { return heap_.empty() ? never : rounded_up(flows_[heap_[0]].end); }
+picoseconds flow_network::rounded_up(const state& x) {
+  if (x.end.whole == never) return never;
+  const double slack = std::clamp(slack_share * static_cast<double>(x.end.whole - x.begun), least_slack, most_slack);
+  return x.end.part <= slack ? x.end.whole : x.end.whole + 1;
+}
+
+picoseconds flow_network::next_end() const { return heap_.empty() ? never : rounded_up(flows_[heap_[0]]); }
 
 bool flow_network::finish_one(picoseconds t, flow& ended) {
-  if (heap_.empty() || next_end() > t) return false;
+  if (heap_.empty()) return false;
+  // Flows that end at one instant all leave before the others rise; at `t` itself others may still come.
+  if (!changed_.empty() && last_end_.whole < t && last_end_ < flows_[heap_[0]].end) settle_at(last_end_);
+  if (next_end() > t) return false;
   ended = heap_[0];
-  auto end = flows_[ended].end;
-  if (end.whole >= t) end = {t, 0};  // late by no more than the slack
+  last_end_ = flows_[ended].end;
+  if (last_end_.whole >= t) last_end_ = {t, 0};  // late by no more than the slack
   leave(ended);
-  // Those that stay rise at the exact end; at `t` itself others may still come or go first.
-  if (end.whole < t && !changed_.empty()) settle_at(end);
   return true;
 }
 

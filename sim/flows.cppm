@@ -54,7 +54,8 @@ class flow_network {
   void settle(picoseconds now);
   /// When the next flow ends, rounded up; `never` without flows.
   picoseconds next_end() const;
-  /// Removes the flow that ends first if it ends by `t`, and lets the others rise from its exact end on. False: none.
+  /// Removes the flow that ends first if it ends by `t`; the others rise from its exact end on. False: none. Call until
+  /// then, join what begins at `t`, settle.
   bool finish_one(picoseconds t, flow& ended);
 
   /// Changes a capacity at `now`; active flows go on with what is left of it.
@@ -73,6 +74,7 @@ class flow_network {
     std::uint32_t next = 0, previous = 0;  ///< in the segment's list of members, `none` at its ends
   };
   struct state {
+    picoseconds begun = 0;
     instant since;  ///< when `left` was right
     double left = 0;
     double rate = 0;
@@ -95,6 +97,7 @@ class flow_network {
     bool full = false;
   };
 
+  static picoseconds rounded_up(const state& x);
   std::uint32_t member_index(flow f, std::uint32_t hop) const { return f * bounds_.hops + hop; }
   void leave(flow f);
   void touch(segment_index s);
@@ -118,6 +121,7 @@ class flow_network {
   std::pmr::vector<segment_index> changed_;
   std::pmr::vector<flow> component_;
   std::pmr::vector<segment_index> component_segments_;
+  instant last_end_;  ///< of the flow that ended last; what it left is not shared out yet if anything is `changed_`
   std::uint32_t stamp_ = 0;
 };
 

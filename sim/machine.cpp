@@ -148,7 +148,11 @@ result<done> machine::deallocate(stream_id stream, buffer_id buffer) {
       return fail(errc::capacity, "stream", "more operations under way than the machine was made for");
     under_way u;
     u.what = {activity_kind::free, b.device, no_index, stream, no_tag, 0, 0, b.taken};
-    if (auto ok = simulator_.release(stream.index, owner_of(b.device), b.taken, keep(u)); !ok) return ok;
+    const auto tag = keep(u);
+    if (auto ok = simulator_.release(stream.index, owner_of(b.device), b.taken, tag); !ok) {
+      unused_.push_back(tag);
+      return ok;
+    }
   }
   b.live = false;
   unused_buffers_.push_back(buffer.index);
@@ -260,7 +264,9 @@ result<done> machine::read(stream_id stream, const read_request& r) {
   item_request item;
   item.least = std::max<picoseconds>(r.delay, 1);
   item.tag = keep(u);
-  return simulator_.submit(stream.index, item);
+  auto ok = simulator_.submit(stream.index, item);
+  if (!ok) unused_.push_back(item.tag);
+  return ok;
 }
 
 result<done> machine::launch(stream_id stream, const launch_request& r) {

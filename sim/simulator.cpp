@@ -41,7 +41,8 @@ simulator::simulator(std::span<const device_model> devices, std::span<const doub
       flows_(capacities, flows_of(bounds), memory),
       queue_(2 * std::size_t{bounds.streams}, memory),
       bounds_(bounds),
-      flowed_(capacities.size(), memory) {
+      flowed_(capacities.size(), memory),
+      rounded_(capacities.size(), memory) {
   for (const auto& d : devices) devices_.push_back({d.memory, d.granularity, 0, 0});
   for (std::size_t d = 0; d < devices.size(); ++d) {
     engines_[d * engine_kinds + static_cast<std::size_t>(engine_kind::copy_in)].free = devices[d].copy_in_engines;
@@ -359,8 +360,6 @@ void simulator::finish(std::uint32_t item) {
     engines_[e].busy_time += now_ - n.start;
     want_pick(e);
   }
-  if (n.request.flow_size > 0)
-    for (const auto s : n.request.route) carried_[s] += n.request.flow_size;
   ++processed_;
   tell(n, n.start);
   const auto stream = n.stream;
@@ -387,7 +386,11 @@ void simulator::happen_at(picoseconds t) {
   if (auditing_) audit_interval(now_, t);
   now_ = t;
   flow_network::flow f = 0;
-  while (flows_.finish_one(t, f)) end_part(item_of_flow_[f]);
+  while (flows_.finish_one(t, f)) {
+    const auto& r = nodes_[item_of_flow_[f]].request;
+    for (const auto s : r.route) carried_[s] += r.flow_size;
+    end_part(item_of_flow_[f]);
+  }
   while (queue_.next() == t) {
     const auto e = queue_.pop();
     if (e.begins_flow)

@@ -108,12 +108,13 @@ class simulator {
   bytes used(std::uint32_t device) const { return devices_[device].used; }
   bytes highest(std::uint32_t device) const { return devices_[device].highest; }
   picoseconds busy(engine e) const { return engines_[engine_index(e)].busy_time; }
+  /// Bytes of the flows over a segment that have ended.
   double carried(segment_index s) const { return carried_[s]; }
   const flow_network& flows() const { return flows_; }
   std::uint64_t events_processed() const { return processed_; }
 
   /// Checks every invariant at every event from now on (slow): no segment above its capacity, what flowed over each
-  /// segment is what its flows carried, memory is the sum of what is allocated, time does not run backwards.
+  /// segment is what its flows carried, no device uses more memory than it has, time does not run backwards.
   void audit(bool on) { auditing_ = on; }
   /// The first broken invariant, if any.
   const std::optional<error>& broken() const { return broken_; }
@@ -208,7 +209,8 @@ class simulator {
   std::uint64_t processed_ = 0;
   step_observer observer_;
   bool auditing_ = false;
-  std::pmr::vector<double> flowed_;  ///< audit: integral of the rates over each segment
+  std::pmr::vector<double> flowed_;   ///< audit: integral of the rates over each segment
+  std::pmr::vector<double> rounded_;  ///< audit: by how much that may be off
   std::optional<error> broken_;
 };
 

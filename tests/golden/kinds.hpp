@@ -2,6 +2,8 @@
 // The kinds of golden cases. Each is one file beside this one; main.cpp recognises cases by content and calls these.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -60,6 +62,26 @@ void run_chain_case(const std::string& name, const json::value& line, gaps& spre
 void run_baseline_case(const std::string& name, const json::value& line, const json::value& instance, report& out);
 /// `berth.balance/1`: exact minimum of the largest load, absolute or relative to budgets.
 void run_balance_case(const std::string& name, const json::value& line, report& out);
+/// How many instances agree to the last picosecond, and by how much the others differ; printed at the end.
+class exact_counts {
+ public:
+  void add(std::int64_t difference) {
+    ++all_;
+    exact_ += difference == 0 ? 1 : 0;
+    largest_ = difference > largest_ ? difference : largest_;
+  }
+  void print(const char* what) const;
+
+ private:
+  std::size_t all_ = 0, exact_ = 0;
+  std::int64_t largest_ = 0;
+};
+/// `berth.engine/1`: streams, engines, events and memory on the simulator.
+void run_engine_case(const std::string& name, const json::value& line, report& out);
+/// `berth.flows/1`: max-min fair sharing of segments.
+void run_flows_case(const std::string& name, const json::value& line, exact_counts& exact, report& out);
+/// `berth.machine/1`: engines and shared segments together.
+void run_machine_case(const std::string& name, const json::value& line, exact_counts& exact, report& out);
 /// A file that every reader must refuse.
 void run_malformed_file(const std::filesystem::path& file, report& out);
 
