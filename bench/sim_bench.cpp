@@ -155,7 +155,9 @@ rate measure(streamed_decode& s, std::uint64_t rounds) {
 }
 
 void segments() {
-  std::printf("segments: streamed decode, 2 slots, up to 4 flows per uplink (target 5 M events/s with 64 segments)\n");
+  std::printf(
+      "segments: streamed decode, 2 slots, 3 devices per uplink (4 with one segment) (target 5 M events/s with 64 "
+      "segments)\n");
   std::printf("%9s %8s %10s %12s %12s %12s\n", "segments", "devices", "events", "M events/s", "M items/s",
               "/ row above");
   double before = 0;
