@@ -1,7 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // A small machine for the tests of decorators: in-order streams without engines, every item takes a fixed time, bytes
-// are really moved. Include after the imports of the test file, which are berth.base, berth.topology and berth.exec.
+// are really moved. Include last: it ends in imports.
 #pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+import berth.base;
+import berth.topology;
+import berth.exec;
 
 namespace exec_test {
 
