@@ -114,12 +114,12 @@ class execution {
   const frame_handles& handles() const { return handles_; }
 
   result<progress> step() {
-    if (!error_ && stage_ == stage::finished) return progress{run_state::finished, {}};
     if (!error_ && stage_ == stage::release) {
       if (auto ok = release(); !ok) error_ = ok.error();
       stage_ = stage::finished;
     }
     if (error_) return failure{*error_};
+    if (stage_ == stage::finished) return progress{run_state::finished, {}};
     if (!runner_) start_phase();
     auto p = runner_->step();
     if (!p) {
