@@ -108,4 +108,14 @@ struct check_arguments {
 };
 int run_check(const check_arguments& a);
 
+struct calibrate_arguments {
+  std::string topology = "auto";
+  std::string gpu;
+  std::string folder;  ///< empty: the current one
+  double seconds = 5;
+  std::string format = "table";
+  std::string output;  ///< the topology goes here; the table never does
+};
+int run_calibrate(const calibrate_arguments& a);
+
 }  // namespace tool

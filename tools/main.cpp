@@ -195,6 +195,24 @@ void add_others(CLI::App& root, tool::inspect_arguments& inspect, tool::topology
   c.footer("Example:\n  berth plan examples/models/llama-3-8b -m 0=20GiB --format json | berth check -");
 }
 
+void add_calibrate(CLI::App& root, tool::calibrate_arguments& a) {
+  auto& app = *root.add_subcommand("calibrate",
+                                   "measure memory, disk and CPU of this host and write a topology with the figures");
+  app.add_option("-t,--topology", a.topology, topology_help)->check(not_empty)->capture_default_str();
+  app.add_option("--gpu", a.gpu, "GPU model of a machine whose topology file does not name it")->check(not_empty);
+  app.add_option("--folder", a.folder, "folder whose disk is measured with a temporary file (default: this one)")
+      ->check(not_empty);
+  app.add_option("--seconds", a.seconds, "time to spend, 0.1 to 60")->capture_default_str();
+  app.add_option("--format", a.format, "table of the figures, or json: the topology itself")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->capture_default_str();
+  app.add_option("-o,--output", a.output, "write the topology (berth.topology/1) to this file")->check(not_empty);
+  app.footer(
+      "GPUs are not measured yet; their rates are those of the preset.\n"
+      "Example:\n  berth calibrate -t preset:2x4090 -o box.json\n"
+      "  berth plan examples/models/llama-3-8b --topology box.json");
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Decides where every tensor of a model lives and runs, proves it, and simulates it.", "berth");
   app.set_version_flag("--version", version_text());
@@ -206,11 +224,13 @@ int run(int argc, char** argv) {
   tool::inspect_arguments inspect;
   tool::topology_arguments topology;
   tool::check_arguments check;
+  tool::calibrate_arguments calibrate;
   add_plan(app, plan);
   add_compare(app, compare);
   add_fit(app, fit);
   add_simulate(app, simulate);
   add_others(app, inspect, topology, check);
+  add_calibrate(app, calibrate);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -226,6 +246,7 @@ int run(int argc, char** argv) {
   if (app.got_subcommand("simulate")) return tool::run_simulate(simulate);
   if (app.got_subcommand("inspect")) return tool::run_inspect(inspect);
   if (app.got_subcommand("topology")) return tool::run_topology(topology);
+  if (app.got_subcommand("calibrate")) return tool::run_calibrate(calibrate);
   return tool::run_check(check);
 }
 

@@ -5,3 +5,4 @@ export module berth.host;
 export import berth.topology;
 export import :facts;
 export import :detect;
+export import :measure;
