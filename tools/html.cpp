@@ -75,6 +75,7 @@ std::string shown_ms(double seconds) {
 }
 
 std::string shown_gib(berth::bytes n) {
+  if (n > 0 && n < berth::GiB / 200) return "&lt; 0.01 GiB";
   return fmt::format("{:.2f} GiB", static_cast<double>(n) / static_cast<double>(berth::GiB));
 }
 

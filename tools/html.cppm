@@ -20,7 +20,7 @@ std::string device_words(const berth::device& d, bool model = false);
 /// Milliseconds with about four digits, from 10 s on seconds: "0.412 ms", "13.24 ms", "812 ms", "35.0 s".
 std::string shown_ms(double seconds);
 
-/// "14.96 GiB", always in GiB.
+/// "14.96 GiB", always in GiB; escaped.
 std::string shown_gib(berth::bytes n);
 
 /// "99.8 %".

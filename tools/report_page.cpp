@@ -46,6 +46,17 @@ std::string page_heading(const berth::plan& p) {
   return out;
 }
 
+std::string segment_words(const berth::segment& s) {
+  const std::string name(s.name.view());
+  return s.kind == berth::segment_kind::dram ? "host memory (" + name + ")" : name;
+}
+
+/// A number stays on one line with its unit.
+std::string unbroken(std::string text) {
+  for (auto at = text.find(' '); at != text.npos; at = text.find(' ', at)) text.replace(at, 1, "&nbsp;");
+  return text;
+}
+
 struct ranked {
   std::string words;
   std::string_view style;
@@ -63,9 +74,7 @@ std::vector<ranked> ranking(const berth::plan& p, const berth::report& r) {
   }
   for (const auto& s : r.segments) {
     const auto& segment = p.segments[s.segment];
-    const bool host = segment.kind == berth::segment_kind::dram;
-    all.push_back({host ? "host memory (" + std::string(segment.name.view()) + ")" : std::string(segment.name.view()),
-                   "segment", s.use});
+    all.push_back({segment_words(segment), "segment", s.use});
   }
   all.push_back({"messages", "message", r.messages});
   std::erase_if(all, [](const ranked& x) { return x.share < 0.001; });
@@ -79,16 +88,36 @@ std::vector<ranked> ranking(const berth::plan& p, const berth::report& r) {
   return out;
 }
 
+/// The report's words with devices named as elsewhere on the page, as the start of a sentence.
+std::string limit_words(const berth::plan& p, const berth::bottleneck& b) {
+  const auto device = b.device == berth::no_index ? std::string() : device_words(p.devices[b.device]);
+  const auto over = b.segment == berth::no_index ? std::string() : " over " + segment_words(p.segments[b.segment]);
+  switch (b.kind) {
+    case berth::bottleneck_kind::compute:
+      return "Compute of " + device;
+    case berth::bottleneck_kind::copy_in:
+      return "Copies into " + device + over;
+    case berth::bottleneck_kind::copy_out:
+      return "Copies out of " + device + over;
+    case berth::bottleneck_kind::segment:
+      return segment_words(p.segments[b.segment]);
+    default:
+      std::string words(b.words.view());
+      if (!words.empty() && words[0] >= 'a' && words[0] <= 'z') words[0] = static_cast<char>(words[0] - 'a' + 'A');
+      return words;
+  }
+}
+
 std::string limit_section(const berth::plan& p, const berth::report& r) {
   std::string out =
       "<section class=\"limit whole\" aria-labelledby=\"limit\">\n<h2 id=\"limit\">What limits decode</h2>\n";
   if (r.steady_rounds == 0) return out + "<p class=\"answer\">No decode round was run.</p>\n</section>\n";
   out += fmt::format("<p class=\"answer\"><strong>{}</strong>: {} of the time of a round.",
-                     escaped(r.bottleneck.words.view()), shown_percent(r.bottleneck.share));
+                     escaped(limit_words(p, r.bottleneck)), unbroken(shown_percent(r.bottleneck.share)));
   const auto exposed = berth::seconds_from(r.exposed_copy);
   if (exposed > 0 && r.period() > 0)
-    out += fmt::format(" Devices wait for copies during {} of each round ({}).", shown_ms(exposed),
-                       shown_percent(exposed / r.period()));
+    out += fmt::format(" Devices wait for copies during {} of each round ({}).", unbroken(shown_ms(exposed)),
+                       unbroken(shown_percent(exposed / r.period())));
   out += "</p>\n<ol class=\"rank\">\n";
   for (const auto& x : ranking(p, r))
     out += fmt::format(
@@ -113,7 +142,7 @@ std::string against(bool priced, double predicted, double simulated) {
   if (!(predicted > 0)) return "predicted " + shown_ms(predicted);
   auto off = 100 * (simulated / predicted - 1);
   if (std::abs(off) < 0.05) off = 0;
-  return fmt::format("predicted {} ({:+.1f} %)", shown_ms(predicted), off);
+  return fmt::format("predicted {} ({:+.1f}&nbsp;%)", shown_ms(predicted), off);
 }
 
 std::string tiles(const berth::plan& p, const berth::report& r) {
@@ -138,7 +167,8 @@ std::string timeline_section(const berth::plan& p, const berth::report& r, const
                              const berth::run_marks& marks) {
   const auto steady = marks.round_ends.empty() ? std::string() : timeline_svg(p, r, t, marks, timeline_view::steady);
   const auto whole = timeline_svg(p, r, t, marks, timeline_view::whole);
-  std::string out = "<section aria-labelledby=\"timeline\">\n<h2 id=\"timeline\">Timeline</h2>\n";
+  std::string out =
+      "<section aria-labelledby=\"timeline\">\n<div class=\"whole\">\n<h2 id=\"timeline\">Timeline</h2>\n";
   bool reads = false, messages = false;
   for (const auto& a : t.records()) {
     reads = reads || a.kind == berth::activity_kind::read;
@@ -152,11 +182,9 @@ std::string timeline_section(const berth::plan& p, const berth::report& r, const
   if (!steady.empty())
     out += "<figure>\n<figcaption>The last decode rounds</figcaption>\n<div class=\"scroll\">\n" + steady +
            "</div>\n</figure>\n";
-  out +=
-      "<figure>\n<figcaption>The whole run</figcaption>\n<p class=\"hint\">Load, prefill and decode have a scale of "
-      "their "
-      "own each.</p>\n<div class=\"scroll\">\n" +
-      whole + "</div>\n</figure>\n</section>\n";
+  out += "</div>\n<figure>\n<figcaption>The whole run</figcaption>\n";
+  out += "<p class=\"hint\">Load, prefill and decode have a scale of their own each.</p>\n";
+  out += "<div class=\"scroll\">\n" + whole + "</div>\n</figure>\n</section>\n";
   return out;
 }
 
@@ -181,40 +209,65 @@ std::string memory_section(const berth::plan& p, const berth::report& r, const b
   return out + "</section>\n";
 }
 
+struct column {
+  std::string_view words;
+  bool text;  ///< text starts at the left, numbers end at the right
+};
+
+std::string table_start(std::string_view id, std::string_view title, std::string_view caption,
+                        const std::vector<column>& columns) {
+  auto out = fmt::format("<section aria-labelledby=\"{0}\">\n<h2 id=\"{0}\">{1}</h2>\n", id, title);
+  out += fmt::format("<div class=\"scroll\">\n<table>\n<caption>{}</caption>\n<thead><tr>", caption);
+  for (const auto& c : columns)
+    out += fmt::format("<th scope=\"col\"{}>{}</th>", c.text ? " class=\"t\"" : "", c.words);
+  return out + "</tr></thead>\n<tbody>\n";
+}
+
+std::string_view table_end() { return "</tbody>\n</table>\n</div>\n</section>\n"; }
+
 std::string devices_table(const berth::plan& p, const berth::report& r) {
-  std::string out =
-      "<section aria-labelledby=\"devices\">\n<h2 id=\"devices\">Devices</h2>\n<div class=\"scroll\">\n<table>\n"
-      "<caption>Busy shares of engines in the steady decode rounds, and memory</caption>\n<thead><tr><th class=\"t\" "
-      "scope=\"col\">device</th><th scope=\"col\">compute</th><th scope=\"col\">copies in</th><th scope=\"col\">copies "
-      "out</th><th scope=\"col\">KV and state</th><th scope=\"col\">peak</th><th "
-      "scope=\"col\">budget</th></tr></thead>\n<tbody>\n";
+  auto out = table_start("devices", "Devices", "Busy shares of engines in the steady decode rounds, and memory",
+                         {{"device", true},
+                          {"compute", false},
+                          {"copies in", false},
+                          {"copies out", false},
+                          {"KV and state", false},
+                          {"peak", false},
+                          {"budget", false}});
   for (const auto& d : r.devices)
     out += fmt::format(
         "<tr><th class=\"t\" "
         "scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
         escaped(device_words(p.devices[d.device], true)), share_meter(d.compute.decode), share_meter(d.copy_in.decode),
         shown_percent(d.copy_out.decode), shown_gib(d.state), shown_gib(d.peak), shown_gib(d.budget));
-  return out + "</tbody>\n</table>\n</div>\n</section>\n";
+  return out.append(table_end());
+}
+
+std::string kind_words(berth::segment_kind k) {
+  std::string out(berth::name_of(k));
+  std::replace(out.begin(), out.end(), '_', ' ');
+  return out;
 }
 
 std::string segments_table(const berth::plan& p, const berth::report& r) {
-  std::string out =
-      "<section aria-labelledby=\"segments\">\n<h2 id=\"segments\">Links, host memory and storage</h2>\n<div "
-      "class=\"scroll\">\n<table>\n<caption>What crossed each segment; unused ones are left "
-      "out</caption>\n<thead><tr><th class=\"t\" "
-      "scope=\"col\">segment</th><th class=\"t\" scope=\"col\">kind</th><th scope=\"col\">capacity</th><th "
-      "scope=\"col\">per round</th><th scope=\"col\">whole run</th><th scope=\"col\">use in "
-      "decode</th></tr></thead>\n<tbody>\n";
+  auto out =
+      table_start("segments", "Links, host memory and storage", "What crossed each segment; unused ones are left out",
+                  {{"segment", true},
+                   {"kind", true},
+                   {"capacity", false},
+                   {"per round", false},
+                   {"whole run", false},
+                   {"use in decode", false}});
   for (const auto& s : r.segments) {
     if (s.total == 0) continue;
     const auto& segment = p.segments[s.segment];
     out += fmt::format(
         "<tr><th class=\"t\" scope=\"row\">{}</th><td class=\"t\">{}</td><td>{:.1f} "
         "GiB/s</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-        escaped(segment.name.view()), berth::name_of(segment.kind), segment.capacity / static_cast<double>(berth::GiB),
+        escaped(segment.name.view()), kind_words(segment.kind), segment.capacity / static_cast<double>(berth::GiB),
         shown_gib(s.per_round), shown_gib(s.total), share_meter(s.use));
   }
-  return out + "</tbody>\n</table>\n</div>\n</section>\n";
+  return out.append(table_end());
 }
 
 /// "model.layers.{0-3, 7}.mlp": names that differ in their first number alone are one piece, in the order of their
@@ -272,12 +325,8 @@ std::string mode_cell(const berth::plan& p, const berth::atom_placement& at) {
 }
 
 std::string placement_table(const berth::plan& p) {
-  std::string out =
-      "<section aria-labelledby=\"plan\">\n<h2 id=\"plan\">Plan</h2>\n<div class=\"scroll\">\n<table>\n<caption>Where "
-      "the "
-      "weights live and how they are used</caption>\n<thead><tr><th class=\"t\" scope=\"col\">home</th><th class=\"t\" "
-      "scope=\"col\">parts</th><th scope=\"col\">weights</th><th class=\"t\" "
-      "scope=\"col\">mode</th></tr></thead>\n<tbody>\n";
+  auto out = table_start("plan", "Plan", "Where the weights live and how they are used",
+                         {{"home", true}, {"parts", true}, {"weights", false}, {"mode", true}});
   for (const auto& u : p.uses) {
     struct group {
       berth::atom_placement at;
@@ -299,7 +348,7 @@ std::string placement_table(const berth::plan& p) {
           escaped(device_words(p.devices[u.device])), escaped(grouped(g.names)), shown_gib(g.weights),
           mode_cell(p, g.at));
   }
-  return out + "</tbody>\n</table>\n</div>\n</section>\n";
+  return out.append(table_end());
 }
 
 std::string warnings_section(const berth::plan& p, const berth::report& r, const berth::trace& t,

@@ -31,6 +31,7 @@ h3 { font-size: .95rem; margin: 1.25rem 0 .4rem; }
 p { margin: 0 0 .75rem; }
 .sub, .hint, footer { color: var(--soft); }
 .hint { font-size: .9rem; }
+ol.rank + .hint { margin: .9rem 0 0; }
 .sub span { white-space: nowrap; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px; margin: 18px 0; }
 .limit { border-left: 6px solid var(--accent); }
@@ -50,6 +51,7 @@ th.t, td.t { text-align: left; }
 thead th { color: var(--soft); font-weight: 600; font-size: .85rem; }
 tbody th { font-weight: 600; }
 td.names { overflow-wrap: anywhere; }
+td:not(.t) { white-space: nowrap; }
 .scroll { overflow-x: auto; }
 .meter { display: inline-block; vertical-align: middle; width: 110px; height: 9px; border-radius: 5px; background: var(--free);
   margin-left: 8px; overflow: hidden; }
@@ -98,12 +100,14 @@ footer { padding-bottom: 40px; font-size: .85rem; }
     --warn: #6b4600; --warn-back: #fff; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   body { background: #fff; font-size: 10.5pt; }
-  main, header, footer { max-width: none; padding: 0; }
+  main, header, footer { max-width: none; padding: 0 2px; }
   section, dl.tiles div { border-radius: 0; }
   section { margin: 10px 0; padding: 10px 12px; }
   .scroll { overflow: visible; } svg.timeline, svg.bars { min-width: 0; }
-  section.whole, dl.tiles, figure, tr { break-inside: avoid; }
-  h2, h3, caption { break-after: avoid; }
+  .whole, dl.tiles, figure, tr, ul.key { break-inside: avoid; }
+  h2, h3, caption, ul.key { break-after: avoid; }
+  .curves { grid-template-columns: 1fr 1fr; }
+  table { font-size: 9pt; } th, td { padding: 4px 6px; } .meter { width: 50px; }
   thead { display: table-header-group; }
 }
 @page { margin: 14mm; }

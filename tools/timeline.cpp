@@ -42,6 +42,7 @@ struct box {
   activity_kind kind = activity_kind::launch;
   std::uint32_t record = 0;
   std::uint32_t count = 1;
+  double busy = 0;  ///< width that its activities really take
 };
 
 struct row {
@@ -164,7 +165,7 @@ class timeline {
   void add_boxes(row& r, picoseconds from, picoseconds until, activity_kind kind, std::uint32_t record) const {
     for (const auto& s : stretches_) {
       const auto a = std::max(from, s.from), b = std::min(until, s.until);
-      if (a < b) r.boxes.push_back({from, until, place(s, a), place(s, b), kind, record, 1});
+      if (a < b) r.boxes.push_back({from, until, place(s, a), place(s, b), kind, record, 1, place(s, b) - place(s, a)});
     }
   }
   /// Copies run and no device computes: time that a faster link would save.
@@ -219,16 +220,26 @@ class timeline {
       last.right = std::max(last.right, b.right);
       last.until = std::max(last.until, b.until);
       last.count += b.count;
+      last.busy += b.busy;
     }
     boxes.resize(kept);
+  }
+
+  static double share_of(const box& b) { return b.right > b.left ? std::min(1.0, b.busy / (b.right - b.left)) : 1; }
+  /// Boxes that stand for several are as strong as they are busy, or a full row would say what is not so.
+  static std::string opacity(const box& b) {
+    const double share = share_of(b);
+    return b.count == 1 || share > 0.97 ? "" : fmt::format(" fill-opacity=\"{:.2f}\"", std::max(share, 0.06));
   }
 
   std::string title(const row& r, const box& b) const {
     const auto seconds = berth::seconds_from(b.until - b.from);
     const auto at = shown_ms(berth::seconds_from(b.from));
-    if (!r.style.empty()) return fmt::format("{}: {} from {}", r.words, shown_ms(seconds), at);
+    const auto words = r.style.empty() ? words_of(b.kind) : std::string_view(r.words);
     if (b.count > 1)
-      return fmt::format("{} times {} within {} from {}", b.count, words_of(b.kind), shown_ms(seconds), at);
+      return fmt::format("{}, {} times within {} from {}, {} of the time", words, b.count, shown_ms(seconds), at,
+                         shown_percent(share_of(b)));
+    if (!r.style.empty()) return fmt::format("{}: {} from {}", r.words, shown_ms(seconds), at);
     const auto& a = records_[b.record];
     const auto& m = marked_[b.record];
     auto out = fmt::format("{}", words_of(b.kind));
@@ -256,11 +267,11 @@ class timeline {
     auto out = fmt::format("<g><text class=\"label\" x=\"{:.0f}\" y=\"{:.1f}\">{}</text>\n", label_width - 10, top + 14,
                            escaped(r.words));
     for (const auto& b : r.boxes)
-      fmt::format_to(
-          std::back_inserter(out),
-          "<rect class=\"{}\" x=\"{:.2f}\" y=\"{:.0f}\" width=\"{:.2f}\" height=\"{:.0f}\"><title>{}</title></rect>\n",
-          r.style.empty() ? style_of(b.kind) : r.style, b.left, top, std::max(b.right - b.left, 0.3), bar_height,
-          escaped(title(r, b)));
+      fmt::format_to(std::back_inserter(out),
+                     "<rect class=\"{}\" x=\"{:.2f}\" y=\"{:.0f}\" width=\"{:.2f}\" height=\"{:.0f}\"{}>"
+                     "<title>{}</title></rect>\n",
+                     r.style.empty() ? style_of(b.kind) : r.style, b.left, top, std::max(b.right - b.left, 0.3),
+                     bar_height, opacity(b), escaped(title(r, b)));
     return out + "</g>\n";
   }
   /// Ticks at round numbers, from the start of the view (steady) or of each phase (whole).

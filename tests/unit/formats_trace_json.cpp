@@ -21,7 +21,8 @@ namespace {
 
 json::value parsed(const std::string& text) {
   auto document = json::parse(text, "trace");
-  BOOST_REQUIRE_MESSAGE(document.has_value(), document.error().detail.view());
+  if (!document) BOOST_TEST_MESSAGE(document.error().detail.view());
+  BOOST_REQUIRE(document.has_value());
   return *std::move(document);
 }
 
