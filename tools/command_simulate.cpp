@@ -105,8 +105,10 @@ bool write_files(const simulate_arguments& a, const subject& s, const berth::com
   if (!a.program.empty() &&
       !write_output(a.program, berth::json::write(berth::write_program(programs.decode), 1) + "\n"))
     return false;
-  return a.page.empty() || run.error ||
-         write_output(a.page, report_page(s.plan, run.report, run.trace, run.marks));
+  if (a.page.empty() || run.error) return true;
+  auto notes = s.notes;
+  if (!run.injected.empty()) notes.push_back("faults that happened: " + run.injected);
+  return write_output(a.page, report_page(s.plan, run.report, run.trace, run.marks, notes));
 }
 
 int say_failed(const simulated_run& run) {

@@ -55,14 +55,13 @@ result<figures> read_baseline(const std::string& path) {
   if (format == nullptr || !format->if_string() || *format->if_string() != "berth.report/1")
     return fail(errc::unknown_format, path, "is not a berth.report/1 document; write one with --format json");
   figures f;
-  const auto number = [&](std::string_view key, double& out) {
-    const auto* m = document->find(key);
-    if (m == nullptr || !m->to_double()) return false;
-    out = *m->to_double();
-    return true;
-  };
-  if (!number("first_token_s", f.first_token) || !number("decode_period_s", f.per_token))
-    return fail(errc::malformed, path, "first_token_s and decode_period_s must be numbers");
+  const auto* times = document->find("times");
+  const auto* first = times == nullptr ? nullptr : times->find("first_token_ps");
+  const auto* period = document->find("period");
+  if (first == nullptr || !first->to_int64() || period == nullptr || !period->to_double())
+    return fail(errc::malformed, path, "times.first_token_ps and period must be numbers");
+  f.first_token = berth::seconds_from(*first->to_int64());
+  f.per_token = *period->to_double();
   return f;
 }
 

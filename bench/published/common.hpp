@@ -70,8 +70,8 @@ berth::topology machine_of(std::size_t gpus, const rates& r);
 /// Where each atom lives.
 using places = std::vector<berth::device_id>;
 
-/// The one place where times come from: a model in a given placement, by the planner's prices. Parts on the CPU or the
-/// disk stream to the first GPU.
+/// The one place where times come from: a model in a given placement, run on the simulated machine. Parts on the CPU or
+/// the disk stream to the first GPU.
 berth::plan_times predict(const berth::model& m, const berth::topology& machine, const places& at,
                           const berth::workload& w, std::uint32_t staging_slots);
 

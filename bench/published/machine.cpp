@@ -11,6 +11,8 @@
 
 #include "common.hpp"
 
+import berth.sim;
+
 namespace published {
 namespace {
 
@@ -130,6 +132,25 @@ berth::topology machine_of(std::size_t gpus, const rates& r) {
   return t;
 }
 
+namespace {
+
+/// What a run of the plan's programs takes on the simulated machine. `pipelined`: decode rounds are independent.
+berth::report simulated(const berth::plan& p, bool pipelined) {
+  constexpr std::uint64_t rounds = 24;
+  const auto programs = berth::compile_all(p, {berth::memory_kind::pinned, pipelined});
+  if (!programs) stop("compile", programs.error());
+  berth::sim::machine_options room;
+  room.bounds = {128, 4096, 65'536, {128, 16}};
+  berth::sim::machine machine(p.topology(), room);
+  berth::trace trace(200'000);
+  berth::traced traced(machine, trace);
+  berth::execution run(traced, *programs, {.rounds = rounds});
+  if (const auto ok = run.run(); !ok) stop("simulate", ok.error());
+  return berth::make_report(p, trace, berth::marks_of(*programs, trace, pipelined));
+}
+
+}  // namespace
+
 berth::plan_times predict(const berth::model& m, const berth::topology& machine, const places& at,
                           const berth::workload& w, std::uint32_t staging_slots) {
   std::vector<berth::map_entry> map;
@@ -141,7 +162,12 @@ berth::plan_times predict(const berth::model& m, const berth::topology& machine,
   options.certify = false;
   auto plan = berth::place_fn{berth::Manual{map}}(m, machine, options);
   if (!plan) stop("plan", plan.error());
-  return plan->times;
+  const auto alone = simulated(*plan, false);
+  berth::plan_times t;
+  t.prefill = berth::seconds_from(alone.first_token);
+  t.decode = alone.period();
+  t.period = w.objective == berth::objective::throughput ? simulated(*plan, true).period() : t.decode;
+  return t;
 }
 
 }  // namespace published
