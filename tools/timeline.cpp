@@ -42,7 +42,8 @@ struct box {
   activity_kind kind = activity_kind::launch;
   std::uint32_t record = 0;
   std::uint32_t count = 1;
-  double busy = 0;  ///< width that its activities really take
+  double busy = 0;          ///< width that its activities really take
+  std::size_t stretch = 0;  ///< boxes of different scales stay apart
 };
 
 struct row {
@@ -163,9 +164,12 @@ class timeline {
     if (!r.boxes.empty()) rows_.push_back(std::move(r));
   }
   void add_boxes(row& r, picoseconds from, picoseconds until, activity_kind kind, std::uint32_t record) const {
-    for (const auto& s : stretches_) {
+    for (std::size_t i = 0; i < stretches_.size(); ++i) {
+      const auto& s = stretches_[i];
       const auto a = std::max(from, s.from), b = std::min(until, s.until);
-      if (a < b) r.boxes.push_back({from, until, place(s, a), place(s, b), kind, record, 1, place(s, b) - place(s, a)});
+      if (a >= b) continue;
+      const double left = place(s, a), right = place(s, b);
+      r.boxes.push_back({from, until, left, right, kind, record, 1, right - left, i});
     }
   }
   /// Copies run and no device computes: time that a faster link would save.
@@ -211,7 +215,8 @@ class timeline {
   static void join(std::vector<box>& boxes, double gap) {
     std::size_t kept = 0;
     for (const auto& b : boxes) {
-      const bool near = kept > 0 && boxes[kept - 1].kind == b.kind && b.left - boxes[kept - 1].right < gap;
+      const bool near = kept > 0 && boxes[kept - 1].kind == b.kind && boxes[kept - 1].stretch == b.stretch &&
+                        b.left - boxes[kept - 1].right < gap;
       if (!near) {
         boxes[kept++] = b;
         continue;
