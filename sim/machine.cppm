@@ -21,7 +21,7 @@ export namespace berth::sim {
 
 /// What a simulated machine assumes beyond its topology, and what it is bounded by.
 struct machine_options {
-  simulator_bounds bounds;
+  simulator_bounds bounds{};
   std::uint32_t buffers = 4096;
   std::uint32_t places = 65'536;  ///< of memory whose contents are known
   std::uint32_t copy_in_engines = 1;

@@ -40,7 +40,7 @@ struct simulator_bounds {
   std::uint32_t streams = 256;
   std::uint32_t events = 65'536;
   std::uint32_t items = 65'536;  ///< submitted and not completed, of all streams
-  flow_bounds flows;
+  flow_bounds flows{};
 };
 
 /// One item of work: it occupies its engines from its start, for `least` picoseconds and until its flow has ended.

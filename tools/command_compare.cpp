@@ -86,8 +86,7 @@ std::string as_table(const session& s, const std::vector<row>& rows) {
     for (const auto& r : rows) out += fmt::format("  {:<18} {}\n", r.name, r.why);
     return out;
   }
-  out += fmt::format("{} on {}\n", any->model_id.empty() ? std::string_view("model") : any->model_id.view(),
-                     any->topology_name.view());
+  out += fmt::format("{} on {}\n", model_words(*any), any->topology_name.view());
   if (s.is_chain())
     out += fmt::format("workload of the instance, {} generated tokens\n\n", w.generate);
   else

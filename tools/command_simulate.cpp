@@ -53,18 +53,13 @@ result<std::optional<subject>> plan_from_file(const std::string& path) {
 
 /// Options about planning mean nothing for a plan that is made already.
 std::optional<berth::failure> refuse_for_plan(const simulate_arguments& a) {
-  const std::pair<bool, std::string_view> given[] = {{!a.topology.empty(), "--topology"},
-                                                     {!a.max_memory.empty(), "--max-memory"},
-                                                     {!a.reserve.empty(), "--reserve"},
-                                                     {!a.strategy.empty(), "--strategy"},
-                                                     {!a.context.empty(), "--context"},
-                                                     {!a.batch.empty(), "--batch"},
-                                                     {!a.prompt.empty(), "--prompt"},
-                                                     {!a.generate.empty(), "--generate"},
-                                                     {!a.objective.empty(), "--objective"},
-                                                     {!a.dtype.empty(), "--dtype"},
-                                                     {!a.quantize.empty(), "--quantize"},
-                                                     {!a.sweep.empty(), "--sweep"}};
+  const std::pair<bool, std::string_view> given[] = {
+      {!a.topology.empty(), "--topology"},   {!a.max_memory.empty(), "--max-memory"},
+      {!a.reserve.empty(), "--reserve"},     {!a.strategy.empty(), "--strategy"},
+      {!a.context.empty(), "--context"},     {!a.batch.empty(), "--batch"},
+      {!a.prompt.empty(), "--prompt"},       {!a.generate.empty(), "--generate"},
+      {!a.objective.empty(), "--objective"}, {!a.dtype.empty(), "--dtype"},
+      {!a.quantize.empty(), "--quantize"},   {!a.sweep.empty(), "--sweep"}};
   for (const auto& [present, option] : given)
     if (present) return fail(errc::invalid_argument, option, "the plan says this itself; give the model instead");
   return std::nullopt;
@@ -112,8 +107,7 @@ bool write_files(const simulate_arguments& a, const subject& s, const berth::com
 }
 
 int say_failed(const simulated_run& run) {
-  complain(berth::name_of(run.error->code),
-           fmt::format("{}: {}", run.error->subject.view(), run.error->detail.view()));
+  complain(berth::name_of(run.error->code), fmt::format("{}: {}", run.error->subject.view(), run.error->detail.view()));
   return exit_no;
 }
 
@@ -164,8 +158,9 @@ int many_runs(const simulate_arguments& a, const subject& s, simulation_setting 
                                      shown_time(run->report.period()));
     text += fmt::format("  {}\n", run->injected.empty() ? "none" : run->injected);
   }
-  text += fmt::format("{} of {} runs completed, {} buffers leaked, {}\n", completed, a.repeat, leaks,
-                      different == 0 ? "all traces identical" : fmt::format("{} traces differ from the first", different));
+  text +=
+      fmt::format("{} of {} runs completed, {} buffers leaked, {}\n", completed, a.repeat, leaks,
+                  different == 0 ? "all traces identical" : fmt::format("{} traces differ from the first", different));
   if (!write_output(a.output, text)) return exit_usage;
   return completed == a.repeat && leaks == 0 ? exit_done : exit_no;
 }

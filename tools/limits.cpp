@@ -67,7 +67,8 @@ result<figures> read_baseline(const std::string& path) {
 
 }  // namespace
 
-result<std::vector<std::string>> exceeded_limits(const simulate_arguments& a, const berth::plan& p, const berth::report& r) {
+result<std::vector<std::string>> exceeded_limits(const simulate_arguments& a, const berth::plan& p,
+                                                 const berth::report& r) {
   std::vector<std::string> out;
   const auto now = figures_of(r);
   if (!a.max_first_token.empty()) {

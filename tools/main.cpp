@@ -147,7 +147,8 @@ void add_simulate(CLI::App& root, tool::simulate_arguments& a) {
                    "oom (always), offload: weights outside the GPUs, warning: the plan has warnings; may be repeated")
       ->delimiter(',')
       ->check(CLI::IsMember({"oom", "offload", "warning"}));
-  limits->add_option("--baseline", a.baseline, "report (--format json) of an earlier run that this one is compared with")
+  limits
+      ->add_option("--baseline", a.baseline, "report (--format json) of an earlier run that this one is compared with")
       ->check(not_empty);
   limits->add_option("--max-slowdown", a.max_slowdown, "percent that times may exceed the baseline's")
       ->check(CLI::NonNegativeNumber)

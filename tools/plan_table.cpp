@@ -211,6 +211,10 @@ std::string worth_lines(const berth::plan& p) {
 
 }  // namespace
 
+std::string_view model_words(const berth::plan& p) {
+  return !p.model_id.empty() ? p.model_id.view() : !p.model_type.empty() ? p.model_type.view() : "model";
+}
+
 std::string plan_table(const berth::plan& p, std::string_view dtype, const std::vector<std::string>& notes) {
   std::string out = heading(p, dtype) + workload_line(p) + worth_lines(p);
   out += device_rows(p) + placement_rows(p);

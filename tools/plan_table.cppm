@@ -15,6 +15,9 @@ export namespace tool {
 /// A plan as text: a heading, one row per device with a bar, what lies where, notes and warnings.
 std::string plan_table(const berth::plan& p, std::string_view dtype, const std::vector<std::string>& notes);
 
+/// What a plan's model is called in headings: its id, else its type.
+std::string_view model_words(const berth::plan& p);
+
 /// "13.2 ms", "1.75 s".
 std::string shown_time(double seconds);
 std::string shown_rate(double per_second);

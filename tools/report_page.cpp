@@ -33,7 +33,7 @@ std::string key_of(const std::vector<std::pair<std::string_view, std::string_vie
 
 std::string page_heading(const berth::plan& p) {
   const auto& w = p.workload;
-  const auto model = p.model_id.empty() ? std::string("model") : escaped(p.model_id.view());
+  const auto model = escaped(model_words(p));
   auto out =
       fmt::format("<header>\n<h1><bdi>{}</bdi></h1>\n<p class=\"sub\"><span>{}{} of weights</span> on <bdi>{}</bdi>; ",
                   model, p.model_type.empty() ? "" : escaped(p.model_type.view()) + ", ",
@@ -376,7 +376,7 @@ std::string warnings_section(const berth::plan& p, const berth::report& r, const
 
 std::string report_page(const berth::plan& p, const berth::report& r, const berth::trace& t,
                         const berth::run_marks& marks, const std::vector<std::string>& notes) {
-  const auto title = p.model_id.empty() ? std::string("model") : escaped(p.model_id.view());
+  const auto title = escaped(model_words(p));
   auto out = fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en-GB\">\n<head>\n<meta charset=\"utf-8\">\n<meta "
       "http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<meta "

@@ -74,8 +74,8 @@ std::string segment_lines(const berth::plan& p, const berth::report& r) {
 }  // namespace
 
 std::string report_table(const berth::plan& p, const berth::report& r) {
-  auto out = fmt::format("{}: strategy {} on {}, batch {}\n", p.model_id.empty() ? "model" : p.model_id.view(),
-                         p.strategy.view(), p.topology_name.view(), p.workload.batch);
+  auto out = fmt::format("{}: strategy {} on {}, batch {}\n", model_words(p), p.strategy.view(), p.topology_name.view(),
+                         p.workload.batch);
   if (r.steady_rounds > 0)
     out +=
         fmt::format("limited by {} ({} of the time)\n", r.bottleneck.words.view(), shown_percent(r.bottleneck.share));

@@ -34,8 +34,8 @@ std::uint64_t rounds_of(const berth::plan& p, const berth::compiled_plan& progra
 /// Room for what the programs can have under way: a few rounds, as many as slots let copies run ahead.
 berth::sim::machine_options room_for(const berth::plan& p, const berth::compiled_plan& programs) {
   const auto& frame = programs.load.frame;
-  const auto longest = std::max({programs.load.operations.size(), programs.prefill.operations.size(),
-                                 programs.decode.operations.size()});
+  const auto longest = std::max(
+      {programs.load.operations.size(), programs.prefill.operations.size(), programs.decode.operations.size()});
   const auto ahead = std::size_t{p.staging_slots} + 4;
   const auto streams = frame.streams.size() + frame.buffers.size() + 8;
   berth::sim::machine_options o;
@@ -46,6 +46,18 @@ berth::sim::machine_options room_for(const berth::plan& p, const berth::compiled
   o.places = static_cast<std::uint32_t>(2 * p.atoms.size() * (p.staging_slots + 2) + 1024);
   o.bounds.flows.hops = 16;
   return o;
+}
+
+/// The plan's machine with room for what the plan does not count, so that a full device can still be simulated.
+berth::topology room_beside(const berth::plan& p, const berth::compiled_plan& programs) {
+  auto out = berth::materialize(p.topology());
+  for (std::size_t d = 0; d < out.devices.size(); ++d) {
+    const auto beside = programs.load.frame.uncounted(static_cast<berth::device_index>(d));
+    const auto rounded = berth::round_up(beside, out.devices[d].granularity);
+    out.devices[d].memory += rounded;
+    out.devices[d].free += rounded;
+  }
+  return out;
 }
 
 }  // namespace
@@ -63,7 +75,8 @@ berth::result<simulated_run> simulate(const berth::plan& p, const berth::compile
   options.verify_reads = !s.faults.empty();
   simulated_run run(programs.load.operations.size() + programs.prefill.operations.size() +
                     programs.decode.operations.size() * options.rounds + 4096);
-  berth::sim::machine machine(p.topology(), room_for(p, programs));
+  const auto topology = room_beside(p, programs);
+  berth::sim::machine machine(topology, room_for(p, programs));
   berth::counted counting(machine);
   berth::faulty failing(counting, *schedule);
   if (auto ok = failing.supported(); !ok) return ok.propagate();

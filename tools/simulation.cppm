@@ -31,8 +31,8 @@ struct simulated_run {
   std::uint64_t leaks = 0;            ///< buffers that were never freed: a fault of berth
 };
 
-/// Simulates load, prompt and decode rounds of a plan. Errors of the question (a plan without times, a bad schedule); an
-/// error of the run is part of the run.
+/// Simulates load, prompt and decode rounds of a plan. Errors of the question (a plan without times, a bad schedule);
+/// an error of the run is part of the run.
 berth::result<simulated_run> simulate(const berth::plan& p, const berth::compiled_plan& programs,
                                       const simulation_setting& s);
 

@@ -53,7 +53,8 @@ result<sweep> parse_sweep(const std::string& text) {
       out.values.push_back(*n);
     }
   } else {
-    const auto from = parse_tokens(rest.substr(0, dots), "--sweep"), to = parse_tokens(rest.substr(dots + 2), "--sweep");
+    const auto from = parse_tokens(rest.substr(0, dots), "--sweep"),
+               to = parse_tokens(rest.substr(dots + 2), "--sweep");
     if (!from) return from.propagate();
     if (!to) return to.propagate();
     if (*from == 0 || *to < *from) return bad();
@@ -66,7 +67,7 @@ result<sweep> parse_sweep(const std::string& text) {
 struct row {
   std::uint64_t value = 0;
   std::optional<berth::error> error;
-  std::string where;  ///< "gpu", or what left the GPUs
+  std::string where;                  ///< "gpu", or what left the GPUs
   berth::bytes peak = 0, budget = 0;  ///< of the fullest GPU
   double first_token = 0, per_token = 0, tokens_per_second = 0;
   std::string bottleneck;

@@ -121,14 +121,16 @@ class timeline {
                 fmt::format("decode, {} rounds in {}", report_.rounds, shown_ms(berth::seconds_from(decode))));
     lay_out_stretches();
   }
-  /// Two rounds, or one cycle if that is longer; at most eight.
+  /// Two rounds, or one exact cycle if that is longer; at most eight, with shorter headings from five on.
   void stretch_steady() {
     const auto& ends = marks_.round_ends;
-    const auto shown = std::min<std::size_t>({std::max<std::size_t>(report_.cycle_rounds, 2), ends.size(), 8});
+    const std::size_t cycle = report_.periodic ? report_.cycle_rounds : 2;
+    const auto shown = std::min<std::size_t>({std::max<std::size_t>(cycle, 2), ends.size(), 8});
     for (auto i = ends.size() - shown; i < ends.size(); ++i) {
       const auto from = i == 0 ? marks_.prefill_end : ends[i - 1];
       add_stretch(from, ends[i], static_cast<double>(ends[i] - from),
-                  fmt::format("round {}: {}", i + 1, shown_ms(berth::seconds_from(ends[i] - from))));
+                  shown > 4 ? fmt::format("round {}", i + 1)
+                            : fmt::format("round {}: {}", i + 1, shown_ms(berth::seconds_from(ends[i] - from))));
     }
     lay_out_stretches();
   }

@@ -84,7 +84,7 @@ inline run_marks marks_of(const compiled_plan& programs, const trace& t, bool pi
 struct execution_options {
   std::uint64_t prompts = 1;  ///< passes of prefill (pieces of a prompt, or prompts of several sequences)
   std::uint64_t rounds = 1;   ///< of decode
-  work_source work;
+  work_source work{};
   bool verify_reads = false;
   std::uint32_t retries = 2;
   bool release = true;  ///< free the memory at the end
@@ -191,14 +191,15 @@ class execution {
     for (const auto s : handles_.streams) (void)machine_.synchronize(s);  // what hangs or is lost cannot be waited for
     (void)release();
   }
-  /// On a stream of its own: the stream that used the buffer may hang.
+  /// On a stream of its own, since the stream that used the buffer may hang; a device that is lost makes no more of
+  /// them.
   result<done> free_now(device_index device, buffer_id buffer) {
     if (release_streams_.size() <= device) release_streams_.resize(device + 1);
     auto& stream = release_streams_[device];
     if (stream == stream_id{}) {
       const auto made = machine_.make_stream(device);
-      if (!made) return made.propagate();
-      stream = *made;
+      if (!made && handles_.streams.empty()) return made.propagate();
+      stream = made ? *made : handles_.streams.front();
     }
     if (auto ok = machine_.deallocate(stream, buffer); !ok) return ok;
     return machine_.synchronize(stream);

@@ -85,6 +85,14 @@ struct program_frame {
   std::pmr::vector<staging_ring> rings;
   std::uint32_t events = 0;
 
+  /// Bytes on a device that the plan does not count.
+  bytes uncounted(device_index d) const {
+    bytes sum = 0;
+    for (const auto& b : buffers)
+      if (b.device == d && b.role == buffer_role::messages) sum += b.size;
+    return sum;
+  }
+
   friend bool operator==(const program_frame&, const program_frame&) = default;
 };
 

@@ -34,7 +34,7 @@ struct work {
 /// Work on the compute engine of a stream's device: the callable, and what it costs. Real machines use the callable,
 /// simulated ones the cost: the device's overhead + max(flops / rate of `compute`, touched / memory rate).
 struct launch_request {
-  berth::work work;
+  berth::work work{};
   double flops = 0;
   double touched = 0;           ///< bytes of device memory read and written
   dtype compute = dtype::bf16;  ///< arithmetic, which decides the rate
@@ -49,7 +49,7 @@ enum class transfer_kind : std::uint8_t { copy, message };
 
 /// A copy between two buffers, in the order of a stream; sizes are equal.
 struct copy_request {
-  buffer_range from, to;
+  buffer_range from{}, to{};
   transfer_kind kind = transfer_kind::copy;
   picoseconds delay = 0;  ///< extra time on a simulated machine (faults)
   op_tag tag = no_tag;
@@ -58,8 +58,8 @@ struct copy_request {
 /// A read from storage into a buffer, in the order of a stream. Without a route from the disk to the device the bytes
 /// pass through host memory.
 struct read_request {
-  storage_range from;
-  buffer_range to;
+  storage_range from{};
+  buffer_range to{};
   picoseconds delay = 0;  ///< extra time on a simulated machine (faults)
   op_tag tag = no_tag;
 };

@@ -61,7 +61,7 @@ struct work_source {
 
 struct runner_options {
   std::uint64_t rounds = 1;
-  work_source work;
+  work_source work{};
   bool verify = false;        ///< compare what was read with what is stored; reads of a round are then waited for
   std::uint32_t retries = 2;  ///< of a copy that fails and of a read that arrives wrong
   bool drain = true;          ///< finished means that everything has completed, not only that it was submitted

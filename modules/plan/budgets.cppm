@@ -56,10 +56,14 @@ constexpr result<done> check_ids(topology_view t, std::span<const device_bytes> 
   return done{};
 }
 
-constexpr seat seat_of(const device& d, device_index position, bytes limit) {
-  seat s{position, d.id, d.kind, d.api, limit};
+/// A device reads its memory no faster than the segment carries that others read it over.
+constexpr seat seat_of(topology_view t, std::size_t position, bytes limit) {
+  const auto& d = t.devices[position];
+  seat s{static_cast<device_index>(position), d.id, d.kind, d.api, limit};
   for (std::size_t c = 0; c < rate_class_count; ++c) s.flops[c] = d.flops(static_cast<rate_class>(c));
   s.bandwidth = d.bandwidth();
+  if (d.executes() && d.memory_segment != no_index && t.segments[d.memory_segment].capacity < s.bandwidth)
+    s.bandwidth = t.segments[d.memory_segment].capacity;
   s.overhead = d.overhead;
   return s;
 }
@@ -90,7 +94,7 @@ constexpr result<std::size_t> make_seats(topology_view t, const place_options& o
       limit = reserve >= limit ? 0 : limit - reserve;
       if (d.granularity > 1) limit -= limit % d.granularity;
       if (limit == 0) continue;
-      out[n++] = detail::seat_of(d, static_cast<device_index>(i), limit);
+      out[n++] = detail::seat_of(t, i, limit);
     }
   return n;
 }

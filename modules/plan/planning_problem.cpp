@@ -44,7 +44,7 @@ planning_problem::planning_problem(const plan& p, std::pmr::memory_resource* mem
     bytes limit = u.available();
     if (d.granularity > 1) limit -= limit % d.granularity;
     seat_of_device[u.device] = static_cast<seat_index>(seats_.size());
-    seats_.push_back(detail::seat_of(d, u.device, limit));
+    seats_.push_back(detail::seat_of(topology_, u.device, limit));
   }
   charge(model_, p.padded);
   for (const auto& at : p.placements)

@@ -273,7 +273,7 @@ BOOST_AUTO_TEST_CASE(nothing_is_allocated_after_construction) {
     const auto r = make_run(seed, 200, true);
     closing_memory memory;
     const numbering n(r);
-    runner x(r, n, &memory);
+    simulated::runner x(r, n, &memory);
     memory.close();
     const auto got = x.go();
     BOOST_TEST(!got.broken.has_value());
