@@ -243,14 +243,20 @@ result<done> machine::copy(stream_id stream, const copy_request& r) {
   return transfer(stream, path_of(source.device, target.device), r.kind, slow, r.delay, u);
 }
 
+/// Where the bytes of a read come from: the disk; host memory where there is no disk or no way from it.
+device_index machine::storage_of(device_index target) const {
+  for (const auto kind : {device_kind::disk, device_kind::cpu})
+    if (const auto d = topology_.first(kind); d && (*d == target || path_of(*d, target).latency != never)) return *d;
+  return target;
+}
+
 result<done> machine::read(stream_id stream, const read_request& r) {
   if (auto ok = check(stream); !ok) return ok;
   if (auto ok = check(r.to); !ok) return ok;
   if (r.from.size != r.to.size)
     return fail(errc::invalid_argument, "read", "source and target differ in size", r.to.size, r.from.size);
   const auto& target = buffers_[r.to.buffer.index];
-  const auto disk = topology_.first(device_kind::disk), cpu = topology_.first(device_kind::cpu);
-  const auto from = disk ? *disk : cpu ? *cpu : target.device;
+  const auto from = storage_of(target.device);
   under_way u;
   u.what = {activity_kind::read, target.device, from, stream, r.tag, 0, 0, r.to.size};
   u.content = target.content;

@@ -37,7 +37,7 @@ struct machine_options {
 /// The devices' `free` memory is what there is. A launch lasts as the planner prices it: overhead + max(flops / rate,
 /// bytes / memory rate); on a device whose memory others use as well (DRAM) its bytes also cross that segment. A
 /// transfer lasts as its route says: latency of a message, or set-up of a copy, then its bytes at the max-min fair
-/// rate. Copies need one copy engine per GPU end; messages none. Without a disk in the topology storage is host memory.
+/// rate. Copies need one copy engine per GPU end; messages none. Where no disk can be reached storage is host memory.
 /// Deterministic: the same calls give the same times, on every machine and compiler. Allocates at construction only.
 class machine {
  public:
@@ -112,6 +112,7 @@ class machine {
     return topology_.devices[d].shares_memory_of == no_index ? d : topology_.devices[d].shares_memory_of;
   }
   void find_paths();
+  device_index storage_of(device_index target) const;
   void add_path(path& p, const route& r);
   const path& path_of(device_index from, device_index to) const {
     return paths_[std::size_t{from} * topology_.devices.size() + to];

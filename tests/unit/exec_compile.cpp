@@ -21,7 +21,7 @@ namespace {
 
 using namespace berth;
 using exec_test::chain_shape;
-using exec_test::compile_all;
+using exec_test::compile_phases;
 using exec_test::first_of;
 
 std::size_t count(const program& g, op_kind k) {
@@ -43,7 +43,7 @@ bytes copied(const program& g, transfer_kind kind, bool to_slot) {
 
 /// What holds for the programs of any plan.
 void examine(const plan& p, const compile_options& options) {
-  const auto all = compile_all(p, options);
+  const auto all = compile_phases(p, options);
   BOOST_REQUIRE_MESSAGE(all.has_value(), (all ? "" : first_of(std::span(&all.error(), 1))));
   const auto found = all->faults(p, options.pipelined);
   BOOST_TEST(found.empty(), first_of(found));
@@ -164,7 +164,7 @@ BOOST_AUTO_TEST_CASE(programs_of_random_plans_are_proved) {
 
 BOOST_AUTO_TEST_CASE(a_resident_plan_launches_and_sends_and_copies_nothing) {
   const auto p = exec_test::plan_of(exec_test::shapes()[1]);
-  const auto all = *compile_all(p);
+  const auto all = *compile_phases(p);
   const auto& g = all.decode;
   BOOST_TEST(g.frame.rings.empty());
   BOOST_TEST(streams(g, stream_role::compute) == 2u);
@@ -182,7 +182,7 @@ BOOST_AUTO_TEST_CASE(a_resident_plan_launches_and_sends_and_copies_nothing) {
 BOOST_AUTO_TEST_CASE(a_round_moves_each_streamed_atom_once) {
   for (const auto& s : exec_test::shapes()) {
     const auto p = exec_test::plan_of(s);
-    const auto all = *compile_all(p);
+    const auto all = *compile_phases(p);
     for (const auto ph : all_phases) {
       bytes expected = 0;
       for (std::size_t i = 0; i < p.atoms.size(); ++i)
@@ -195,7 +195,7 @@ BOOST_AUTO_TEST_CASE(a_round_moves_each_streamed_atom_once) {
 
 BOOST_AUTO_TEST_CASE(a_prompt_elsewhere_moves_its_share_of_the_state) {
   const auto p = exec_test::plan_of({"prompts", {{"cpu", "cpu", "0"}}});
-  const auto all = *compile_all(p);
+  const auto all = *compile_phases(p);
   bytes expected = 0;
   for (const auto& a : p.atoms) expected += static_cast<bytes>(0.3 * static_cast<double>(a.state) + 0.5);
   BOOST_TEST(copied(all.prefill, transfer_kind::copy, false) == expected);
@@ -209,7 +209,7 @@ BOOST_AUTO_TEST_CASE(tied_weights_are_loaded_once_per_device) {
     for (const auto& s : exec_test::shapes())
       if (s.name == std::string_view(name)) {
         const auto p = exec_test::plan_of(s);
-        const auto all = *compile_all(p);
+        const auto all = *compile_phases(p);
         for (const auto& o : all.load.operations)
           if (o.kind == op_kind::read) sum += o.to.size;
         for (const auto& a : p.atoms) sum -= a.weights;
@@ -275,7 +275,7 @@ BOOST_AUTO_TEST_CASE(long_chains_compile_and_are_proved_in_a_moment) {
   BOOST_REQUIRE(big.has_value());
   using clock = std::chrono::steady_clock;
   const auto start = clock::now();
-  const auto all = compile_all(*big);
+  const auto all = compile_phases(*big);
   const auto middle = clock::now();
   BOOST_REQUIRE(all.has_value());
   const auto found = all->faults(*big);

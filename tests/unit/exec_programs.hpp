@@ -32,7 +32,7 @@ struct programs {
   }
 };
 
-inline berth::result<programs> compile_all(const berth::plan& p, const berth::compile_options& options = {}) {
+inline berth::result<programs> compile_phases(const berth::plan& p, const berth::compile_options& options = {}) {
   auto load = berth::compile(p, berth::program_phase::load, options);
   if (!load) return load.propagate();
   auto prefill = berth::compile(p, berth::program_phase::prefill, options);

@@ -20,7 +20,7 @@
 namespace {
 
 using namespace berth;
-using exec_test::compile_all;
+using exec_test::compile_phases;
 using exec_test::first_of;
 using exec_test::programs;
 
@@ -285,7 +285,7 @@ BOOST_AUTO_TEST_CASE(a_wait_that_is_missing_is_found) {
     for (const bool pipelined : {false, true})
       for (const std::uint32_t slots : {1u, 2u, 4u}) {
         const auto p = exec_test::plan_of(s, slots);
-        auto all = *compile_all(p, {memory_kind::pinned, pipelined});
+        auto all = *compile_phases(p, {memory_kind::pinned, pipelined});
         tried.of(p, all, pipelined, std::string(s.name) + (pipelined ? ", pipelined" : ""));
       }
   for (const auto& [kind, counts] : tried.by_kind) {
@@ -301,7 +301,7 @@ BOOST_AUTO_TEST_CASE(every_kind_of_damage_is_found_in_every_kind_of_plan) {
     for (const auto& s : exec_test::shapes())
       for (const bool pipelined : {false, true}) {
         const auto p = exec_test::plan_of(s, 3);
-        auto all = *compile_all(p, {memory_kind::pinned, pipelined});
+        auto all = *compile_phases(p, {memory_kind::pinned, pipelined});
         if (!harm(p, all)) continue;
         ++done;
         BOOST_TEST(!all.faults(p, pipelined).empty(), name << " in " << s.name << (pipelined ? ", pipelined" : ""));
@@ -321,7 +321,7 @@ BOOST_AUTO_TEST_CASE(damage_to_programs_of_random_plans_is_found) {
     // Atoms of no bytes or alike phases leave nothing to damage.
     if (std::any_of(p->atoms.begin(), p->atoms.end(), [](const atom& a) { return a.weights == 0; })) continue;
     for (const auto& [name, harm] : harms) {
-      auto all = compile_all(*p, {memory_kind::pinned, pipelined});
+      auto all = compile_phases(*p, {memory_kind::pinned, pipelined});
       if (!all) break;
       if (!harm(*p, *all)) continue;
       ++done;
@@ -336,7 +336,7 @@ BOOST_AUTO_TEST_CASE(damage_to_programs_of_random_plans_is_found) {
 
 BOOST_AUTO_TEST_CASE(faults_name_the_atom_and_say_what_is_wrong) {
   const auto p = exec_test::plan_of(exec_test::shapes()[4]);
-  auto all = *compile_all(p);
+  auto all = *compile_phases(p);
   std::erase_if(all.decode.operations,
                 [](const operation& o) { return o.kind == op_kind::wait && o.event_ring != no_handle && o.atom == 3; });
   const auto found = all.faults(p);
@@ -352,7 +352,7 @@ BOOST_AUTO_TEST_CASE(programs_of_another_plan_are_refused) {
     for (std::size_t b = 0; b < all_shapes.size(); ++b) {
       if (a == b) continue;
       const auto p = exec_test::plan_of(all_shapes[a]), q = exec_test::plan_of(all_shapes[b]);
-      const auto of_q = *compile_all(q);
+      const auto of_q = *compile_phases(q);
       BOOST_TEST(!of_q.faults(p).empty(), all_shapes[b].name << " as " << all_shapes[a].name);
     }
 }
@@ -365,7 +365,7 @@ BOOST_AUTO_TEST_CASE(programs_that_make_no_sense_are_refused_and_not_run) {
   std::uint64_t found = 0, tried = 0;
   for (std::uint64_t seed = 1; seed <= plan_test::cases(2000); ++seed) {
     plan_test::dice d(seed);
-    auto all = *compile_all(p);
+    auto all = *compile_phases(p);
     auto* g = all.list()[d.pick(0, 2)];
     auto& o = g->operations[d.pick(0, g->operations.size() - 1)];
     const std::array<std::uint32_t*, 11> numbers{&o.stream,     &o.buffer,     &o.atom,        &o.event,

@@ -43,10 +43,14 @@ topology room_beside(const plan& p, const compiled_plan& programs) {
 }
 
 /// Load, prompt and decode rounds with every invariant checked at every event.
-run_of_plan run(const plan& p, std::uint64_t rounds, memory_kind host = memory_kind::pinned) {
+/// Nothing for the few random plans that no program can carry out (ties that take more padding than there is).
+std::optional<run_of_plan> run(const plan& p, std::uint64_t rounds) {
   const bool pipelined = p.workload.objective == objective::throughput;
-  const auto programs = compile_all(p, {host, pipelined});
-  BOOST_REQUIRE_MESSAGE(programs.has_value(), (programs ? "" : std::string(programs.error().detail.view())));
+  const auto programs = compile_all(p, {memory_kind::pinned, pipelined});
+  if (!programs) {
+    BOOST_TEST((programs.error().code == errc::invalid_plan), programs.error().detail.view());
+    return std::nullopt;
+  }
   const auto longest = std::max(programs->prefill.operations.size(), programs->decode.operations.size());
   sim::machine_options room;
   room.bounds = {256, 8192, static_cast<std::uint32_t>(longest * 24 + 1024), {256, 16}};
@@ -94,7 +98,9 @@ BOOST_AUTO_TEST_CASE(resident_plans_take_what_the_planner_says) {
     const auto p = Place<Auto>(triple.model, triple.topology, triple.options(false));
     if (!p || p->streams() || !priced(*p)) continue;
     BOOST_TEST_CONTEXT("seed " << seed) {
-      const auto r = run(*p, 3);
+      const auto ran = run(*p, 3);
+      if (!ran) continue;
+      const auto& r = *ran;
       ++compared;
       std::size_t used = 0;
       for (const auto& u : p->uses) used += u.used() > 0 ? 1 : 0;
@@ -118,31 +124,34 @@ BOOST_AUTO_TEST_CASE(resident_plans_take_what_the_planner_says) {
 /// What streams to one device, with everything executed there, is the cyclic schedule of docs/streaming.md; with other
 /// devices messages and copies may meet on a link, and a round can only take longer.
 BOOST_AUTO_TEST_CASE(streamed_rounds_take_the_maximum_cycle_ratio) {
-  plan_test::extent e;
-  e.most_gpus = 2;
   std::uint64_t alone = 0, shared = 0;
-  for (std::uint64_t i = 0; i < plan_test::cases(500); ++i) {
+  for (std::uint64_t i = 0; i < plan_test::cases(1200); ++i) {
     const auto seed = first_seed + 1'000'000 + i;
+    plan_test::extent e;
+    e.most_gpus = i % 2 == 0 ? 1 : 3;
     auto triple = plan_test::random_triple(seed, e);
     triple.workload.objective = objective::latency;
-    const auto p = Place<Auto>(triple.model, triple.topology, triple.options(false));
+    const auto p = i % 2 == 0 ? Place<Streamed>(triple.model, triple.topology, triple.options(false))
+                              : Place<Auto>(triple.model, triple.topology, triple.options(false));
     if (!p || !p->streams() || !priced(*p)) continue;
     BOOST_TEST_CONTEXT("seed " << seed) {
-      const auto r = run(*p, 40);
+      const auto ran = run(*p, 200);
+      if (!ran) continue;
+      const auto& m = ran->measured;
       const auto on = p->placements[0].execution;
       const bool one = std::all_of(p->placements.begin(), p->placements.end(),
                                    [&](const auto& at) { return at.execution == on && at.prompt == no_index; });
-      const auto& m = r.measured;
-      BOOST_TEST(m.period() >= p->times.decode * (1 - 1e-9) - 1e-12 * static_cast<double>(r.operations));
       ++(one ? alone : shared);
-      if (!one) continue;
-      BOOST_TEST(m.periodic);
-      BOOST_TEST(agree(m.cycle_time / std::max<picoseconds>(m.cycle_rounds, 1), p->times.decode, r.operations),
-                 "period " << m.period() << " s, predicted " << p->times.decode << " s");
+      const auto period = m.cycle_rounds == 0 ? 0 : m.cycle_time / m.cycle_rounds;
+      if (one)
+        BOOST_TEST(agree(period, p->times.decode, ran->operations),
+                   "period " << m.period() << " s, predicted " << p->times.decode << " s");
+      else
+        BOOST_TEST(m.period() >= p->times.decode * (1 - 1e-9) - 1e-12 * static_cast<double>(ran->operations));
     }
   }
-  BOOST_TEST(alone > 10u);
-  BOOST_TEST(shared > 10u);
+  BOOST_TEST(alone > plan_test::cases(20));
+  BOOST_TEST(shared > plan_test::cases(20));
   std::printf("streamed plans simulated: %llu on one device, %llu on several\n", static_cast<unsigned long long>(alone),
               static_cast<unsigned long long>(shared));
 }
@@ -158,7 +167,9 @@ BOOST_AUTO_TEST_CASE(pipelined_rounds_of_intervals_take_the_planned_period) {
     const auto p = Place<Intervals>(triple.model, triple.topology, triple.options(false));
     if (!p || p->streams() || !priced(*p)) continue;
     BOOST_TEST_CONTEXT("seed " << seed) {
-      const auto r = run(*p, 40);
+      const auto ran = run(*p, 40);
+      if (!ran) continue;
+      const auto& r = *ran;
       ++compared;
       // Stages wait for one another through their activations, so a round may take longer, never less.
       BOOST_TEST(r.measured.period() >= p->times.period * (1 - 1e-9) - 1e-12 * static_cast<double>(r.operations));
@@ -174,7 +185,7 @@ BOOST_AUTO_TEST_CASE(two_runs_of_a_plan_give_the_same_trace) {
     const auto p = Place<Auto>(triple.model, triple.topology, triple.options(false));
     if (!p || !priced(*p)) continue;
     const auto programs = compile_all(*p);
-    BOOST_REQUIRE(programs.has_value());
+    if (!programs) continue;
     std::optional<std::uint64_t> first;
     for (int again = 0; again < 2; ++again) {
       const auto topology = room_beside(*p, *programs);
