@@ -17,7 +17,9 @@ int main() {
   }
   const auto machine = berth::preset("1x3060");
   const berth::workload work{4096, 1, 512, 16, berth::objective::latency};
-  const auto plan = berth::Place<berth::Auto>(chain, *machine, {.workload = work});
+  berth::place_options options;
+  options.workload = work;
+  const auto plan = berth::Place<berth::Auto>(chain, *machine, options);
   if (!plan) return 1;
   const auto programs = berth::compile_all(*plan);  // compiled, and proved by the verifier
   if (!programs) return 1;

@@ -41,8 +41,8 @@ enum class errc : std::uint16_t {
   out_of_memory = 600,  ///< a device refused an allocation; the run can go on without it
   device_lost = 601,    ///< every later call on the device fails with this too
   copy_failed = 602,
-  corrupted = 603,  ///< the bytes that arrived are not those of their source
-  stalled = 604,    ///< something was waited for that never happens
+  corrupted = 603,    ///< the bytes that arrived are not those of their source
+  stalled = 604,      ///< something was waited for that never happens
   unavailable = 605,  ///< no such machine here: driver, device or build option is missing
   invalid_program = 606,
 };

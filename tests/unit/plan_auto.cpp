@@ -229,7 +229,9 @@ class resident_oracle {
   double atom_time(std::size_t i, std::size_t d, phase ph) const {
     const auto& dev = t_.devices[devices_[d]];
     const auto& w = atoms_[i].in(ph);
-    return dev.overhead + std::max(w.flops / dev.flops(atoms_[i].compute), w.touched / dev.bandwidth());
+    double rate = dev.bandwidth();
+    if (dev.memory_segment != no_index) rate = std::min(rate, t_.segments[dev.memory_segment].capacity);
+    return dev.overhead + std::max(w.flops / dev.flops(atoms_[i].compute), w.touched / rate);
   }
   double message(std::size_t i, std::size_t a, std::size_t b, phase ph) const {
     if (a == b) return 0;
