@@ -227,11 +227,14 @@ int main() {
   auto rows = read_split(*split);
   const auto fitted = fit_split(rows);
   for (auto& r : rows) {
-    r.predicted = tokens_per_second(r, fitted.at(r.gpu));
-    r.plain = tokens_per_second(r, fitted.at(r.gpu), false);
+    auto run = fitted.at(r.gpu);
+    run.times = source::simulator;
+    r.predicted = tokens_per_second(r, run);
+    r.plain = tokens_per_second(r, run, false);
   }
   auto others = read_offload(*offload);
-  const auto c = fit_offload(others);
+  auto c = fit_offload(others);
+  c.times = source::simulator;
   for (auto& r : others)
     if (r.scored()) r.predicted = offload_value(r, c);
   summary flat;

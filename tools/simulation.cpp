@@ -31,12 +31,13 @@ std::uint64_t rounds_of(const berth::plan& p, const berth::compiled_plan& progra
   return std::min(wanted, affordable);
 }
 
-/// Room for what the programs can have under way: a few rounds, as many as slots let copies run ahead.
+/// Room for what the programs can have under way: a few rounds, as many as slots let copies run ahead or devices can
+/// fill.
 berth::sim::machine_options room_for(const berth::plan& p, const berth::compiled_plan& programs) {
   const auto& frame = programs.load.frame;
   const auto longest = std::max(
       {programs.load.operations.size(), programs.prefill.operations.size(), programs.decode.operations.size()});
-  const auto ahead = std::size_t{p.staging_slots} + 4;
+  const auto ahead = std::max<std::size_t>(p.staging_slots, p.devices.size()) + 4;
   const auto streams = frame.streams.size() + frame.buffers.size() + 8;
   berth::sim::machine_options o;
   o.bounds.streams = static_cast<std::uint32_t>(streams);

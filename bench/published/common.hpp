@@ -48,6 +48,10 @@ struct costed_chain {
 /// The chain of a model for a workload. Costed twice: without tokens, only weights remain.
 costed_chain chain_of(std::string_view name, std::string_view dtype, format stored, const berth::workload& w);
 
+/// Where times come from. Fits ask thousands of times and take the planner's prices; every printed prediction is a run
+/// on the simulated machine. For resident plans both agree to a picosecond per operation.
+enum class source { planner, simulator };
+
 /// What may be fitted on a machine. Bandwidths in bytes/s, times in seconds.
 struct rates {
   double bandwidth = 0;          ///< of GPU memory, weights
@@ -62,6 +66,7 @@ struct rates {
   double start = 0;              ///< what starting the pipeline of micro-batches costs, as a share of one pass
   double host_to_device = 1e12;  ///< CPU to GPU 0
   double disk = 1e12;            ///< disk to CPU
+  source times = source::planner;
 };
 
 /// `gpus` equal GPUs, a CPU and a disk. Memory is no limit: the rows ran.
@@ -70,10 +75,10 @@ berth::topology machine_of(std::size_t gpus, const rates& r);
 /// Where each atom lives.
 using places = std::vector<berth::device_id>;
 
-/// The one place where times come from: a model in a given placement, run on the simulated machine. Parts on the CPU or
-/// the disk stream to the first GPU.
+/// The one place where times come from: a model in a given placement. Parts on the CPU or the disk stream to the first
+/// GPU.
 berth::plan_times predict(const berth::model& m, const berth::topology& machine, const places& at,
-                          const berth::workload& w, std::uint32_t staging_slots);
+                          const berth::workload& w, std::uint32_t staging_slots, source times);
 
 // --- llama.cpp, split by layers (split.cpp) ---
 
@@ -123,6 +128,7 @@ struct constants {
   double v100_host = 1.1e10, v100_disk = 6e9, t4_host = 1.1e10, titan_host = 6e9, titan_disk = 2e9;
   double eager = 5e-4;        ///< per atom where PyTorch modules run one by one under accelerate's hooks
   double titan_load = 1.5e9;  ///< checkpoint to memory
+  source times = source::planner;
 };
 
 inline constexpr double t4_disk = 2e9;  ///< as the FlexGen paper states; not fitted

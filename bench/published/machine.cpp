@@ -152,7 +152,7 @@ berth::report simulated(const berth::plan& p, bool pipelined) {
 }  // namespace
 
 berth::plan_times predict(const berth::model& m, const berth::topology& machine, const places& at,
-                          const berth::workload& w, std::uint32_t staging_slots) {
+                          const berth::workload& w, std::uint32_t staging_slots, source times) {
   std::vector<berth::map_entry> map;
   for (std::size_t i = 0; i < at.size(); ++i) map.push_back({m.atoms()[i].name, at[i]});
   berth::place_options options;
@@ -162,6 +162,7 @@ berth::plan_times predict(const berth::model& m, const berth::topology& machine,
   options.certify = false;
   auto plan = berth::place_fn{berth::Manual{map}}(m, machine, options);
   if (!plan) stop("plan", plan.error());
+  if (times == source::planner) return plan->times;
   const auto alone = simulated(*plan, false);
   berth::plan_times t;
   t.prefill = berth::seconds_from(alone.first_token);

@@ -143,7 +143,7 @@ double offload_value(const offload_row& row, const constants& c) {
     a.work[1] = {o.step_flops, o.read + o.state, o.out[1]};
     m.add(a);
   }
-  const auto times = predict(m, machine_of(gpus, r), at, w, slots);
+  const auto times = predict(m, machine_of(gpus, r), at, w, slots, c.times);
   if (row.metric == "time_per_token") return times.decode;
   const auto tokens = static_cast<double>(row.generate);
   return static_cast<double>(row.batch) * tokens / (times.prefill + (tokens - 1) * times.decode);

@@ -74,7 +74,7 @@ double tokens_per_second(const split_row& row, const rates& r, bool unpack) {
   }
   berth::workload w;
   w.objective = berth::objective::throughput;
-  const auto times = predict(m, machine_of(row.gpus, r), at, w, 0);
+  const auto times = predict(m, machine_of(row.gpus, r), at, w, 0, r.times);
   if (row.decode) return 1 / times.decode;
   return static_cast<double>(row.tokens) /
          pipelined(times.decode, times.period, micro, row.gpus,

@@ -122,9 +122,11 @@ class runner {
 
   bool failed() const { return error_.code != errc{}; }
 
-  /// Rounds that may be under way: copies run ahead by the slots of their ring.
+  /// Rounds that may be under way: copies run ahead by the slots of their ring, and independent rounds fill all
+  /// devices.
   std::size_t window() const {
     std::size_t most = 2;
+    for (const auto& s : program_.frame.streams) most += s.role == stream_role::compute ? 1 : 0;
     for (std::size_t r = 0; r < program_.frame.rings.size(); ++r)
       if (const std::size_t copies = program_.copies[r]; copies > 0) {
         const auto ahead = (program_.frame.rings[r].slots + copies - 1) / copies + 1;

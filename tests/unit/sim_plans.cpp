@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -178,6 +179,29 @@ BOOST_AUTO_TEST_CASE(pipelined_rounds_of_intervals_take_the_planned_period) {
     }
   }
   BOOST_TEST(compared > 20u);
+}
+
+BOOST_AUTO_TEST_CASE(independent_rounds_fill_all_devices) {
+  const auto box = preset("4x3090");
+  BOOST_REQUIRE(box.has_value());
+  model m;
+  for (const auto* name : {"a", "b", "c", "d", "e", "f", "g", "h"}) {
+    atom a;
+    a.name = name;
+    a.weights = 8 * GiB;
+    a.workspace = MiB;
+    for (auto& w : a.work) w = {8e9, 8e9, 8192};
+    m.add(a);
+  }
+  place_options options;
+  options.workload = {4096, 1, 512, 64, objective::throughput};
+  const auto p = Place<Intervals>(m, *box, options);
+  BOOST_REQUIRE(p.has_value());
+  const auto ran = run(*p, 64);
+  BOOST_REQUIRE(ran.has_value());
+  BOOST_TEST(p->times.period < p->times.decode / 3);  // four stages
+  BOOST_TEST(agree(ran->measured.cycle_time / ran->measured.cycle_rounds, p->times.period, ran->operations),
+             "period " << ran->measured.period() << " s, predicted " << p->times.period << " s");
 }
 
 BOOST_AUTO_TEST_CASE(two_runs_of_a_plan_give_the_same_trace) {
