@@ -170,12 +170,13 @@ BOOST_AUTO_TEST_CASE(pipelined_rounds_of_intervals_take_the_planned_period) {
     const auto p = Place<Intervals>(triple.model, triple.topology, triple.options(false));
     if (!p || p->streams() || !priced(*p)) continue;
     BOOST_TEST_CONTEXT("seed " << seed) {
-      const auto ran = run(*p, 40);
+      const auto ran = run(*p, 300);
       if (!ran) continue;
       const auto& r = *ran;
       ++compared;
-      // Stages wait for one another through their activations, so a round may take longer, never less.
-      BOOST_TEST(r.measured.period() >= p->times.period * (1 - 1e-9) - 1e-12 * static_cast<double>(r.operations));
+      // Stages wait for one another through their activations, so a round may take longer, never less; the ends of the
+      // last stage may still be catching up by a fraction of a round.
+      BOOST_TEST(r.measured.period() >= p->times.period * 0.99);
     }
   }
   BOOST_TEST(compared > 20u);
