@@ -275,8 +275,19 @@ result<done> machine::read(stream_id stream, const read_request& r) {
   return ok;
 }
 
+/// What a launch sees of its memory: how large it is.
+result<work_memory<memory_view>> machine::sizes(const work_memory<buffer_range>& m) const {
+  for (const auto* r : std::array{&m.weights, &m.state, &m.workspace, &m.in, &m.out})
+    if (*r != buffer_range{})
+      if (auto ok = check(*r); !ok) return ok.propagate();
+  const auto view = [](const buffer_range& r) { return memory_view{nullptr, r.size}; };
+  return work_memory<memory_view>{view(m.weights), view(m.state), view(m.workspace), view(m.in), view(m.out)};
+}
+
 result<done> machine::launch(stream_id stream, const launch_request& r) {
   if (auto ok = check(stream); !ok) return ok;
+  const auto seen = sizes(r.memory);
+  if (!seen) return seen.propagate();
   const auto device = stream_devices_[stream.index];
   const auto& d = topology_.devices[device];
   const auto compute = work_time(r.flops, d.flops(r.compute)), memory = work_time(r.touched, d.bandwidth());
@@ -299,6 +310,7 @@ result<done> machine::launch(stream_id stream, const launch_request& r) {
   }
   item.work = r.work;
   item.work_tag = r.tag;
+  item.memory = *seen;
   item.tag = keep(u);
   auto ok = simulator_.submit(stream.index, item);
   if (!ok) unused_.push_back(item.tag);

@@ -66,6 +66,7 @@ class machine {
   void advance_to(picoseconds t) { simulator_.advance_to(t); }
   void observe(observer o) { observer_ = o; }
   void* native(stream_id) { return nullptr; }
+  std::byte* address(buffer_id) { return nullptr; }
 
   /// From now on the segment carries `factor` times what the topology says, 0 < factor.
   result<done> throttle(segment_index segment, double factor);
@@ -122,6 +123,7 @@ class machine {
   result<done> check(buffer_id buffer) const;
   result<done> check(const buffer_range& r) const;
   failure out_of_memory(device_index device, bytes asked, bytes needed, bytes left) const;
+  result<work_memory<memory_view>> sizes(const work_memory<buffer_range>& m) const;
   result<done> transfer(stream_id stream, const path& p, transfer_kind kind, bool pageable, picoseconds delay,
                         under_way& u);
   std::uint32_t keep(const under_way& u);

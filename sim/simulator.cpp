@@ -323,7 +323,7 @@ void simulator::start(std::uint32_t item) {
   n.start = now_;
   n.pending = 0;
   ++processed_;
-  if (r.work.run != nullptr) r.work({streams_[n.stream].device, nullptr, r.work_tag});
+  if (r.work.run != nullptr) r.work({streams_[n.stream].device, nullptr, r.work_tag, r.memory});
   const bool flows = r.flow_size > 0;
   const picoseconds least = flows ? r.least : std::max<picoseconds>(r.least, 1);
   if (flows) {

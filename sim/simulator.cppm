@@ -53,6 +53,7 @@ struct item_request {
   picoseconds latency = 0;               ///< from the start to the beginning of the flow
   berth::work work;                      ///< called when the item starts, with `work_tag`
   op_tag work_tag = no_tag;
+  work_memory<memory_view> memory{};  ///< what `work` is told: sizes
   std::uint32_t tag = no_tag;
 };
 

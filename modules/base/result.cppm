@@ -26,6 +26,7 @@ enum class errc : std::uint16_t {
   malformed = 202,  ///< the text or bytes break the format's rules
   unknown_format = 203,
   unsafe_path = 204,  ///< a file name inside a file points outside its folder
+  unwritable = 205,   ///< a file cannot be written: no room, no right
   // 3xx: model
   unknown_architecture = 300,
   inconsistent_model = 301,  ///< parts of a checkpoint contradict each other
@@ -45,6 +46,7 @@ enum class errc : std::uint16_t {
   stalled = 604,      ///< something was waited for that never happens
   unavailable = 605,  ///< no such machine here: driver, device or build option is missing
   invalid_program = 606,
+  cancelled = 607,  ///< the caller asked to stop
 };
 
 /// Stable name of an error code, as printed and as stored in JSON.
@@ -98,6 +100,10 @@ constexpr std::string_view name_of(errc c) {
       return "unavailable";
     case errc::invalid_program:
       return "invalid_program";
+    case errc::unwritable:
+      return "unwritable";
+    case errc::cancelled:
+      return "cancelled";
   }
   return "unknown";
 }

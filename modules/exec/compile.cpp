@@ -161,11 +161,41 @@ class writer {
     const auto& a = p_.atoms[i];
     const auto& w = s_.layout.weights[i];
     auto& op = append(op_kind::launch, d.compute, i);
-    op.to = p_.placements[i].streamed(ph) ? in_slot(i, ph, 0, w.whole) : program_range{d.arena, w.offset, w.size};
-    if (op.to.buffer == no_handle) op.to = {};
+    auto& m = op.memory;
+    m.weights = p_.placements[i].streamed(ph) ? in_slot(i, ph, 0, w.whole) : program_range{d.arena, w.offset, w.size};
+    m.state = state_of(i, ph);
+    m.workspace = workspace_of(i, ph);
+    if (i > 0) m.in = hops(p_, i - 1, ph) ? end_of(i - 1, ph, &detail::boundary::in) : activation_on(i, i - 1, ph);
+    m.out = hops(p_, i, ph) ? end_of(i, ph, &detail::boundary::out) : activation_on(i, i, ph);
+    for (auto* r : {&m.weights, &m.state, &m.workspace, &m.in, &m.out})
+      if (r->buffer == no_handle) *r = {};
     op.flops = a.in(ph).flops;
     op.touched = a.in(ph).touched;
     op.compute = a.compute;
+  }
+
+  /// The prompt leaves its state elsewhere if decode runs on another device: as much of it as moves.
+  program_range state_of(std::uint32_t i, phase ph) const {
+    const auto& at = p_.placements[i];
+    if (at.runs(ph) == at.execution) return {device_of(i, ph).arena, s_.layout.states[i], p_.atoms[i].state};
+    return {device_of(i, ph).state.buffer, device_of(i, ph).state.offset, detail::moved_state(p_, i)};
+  }
+  program_range workspace_of(std::uint32_t i, phase ph) const {
+    const auto* part = s_.layout.part_of(p_.placements[i].runs(ph));
+    return {device_of(i, ph).arena, part->workspace_offset(), part->workspace};
+  }
+  program_range end_of(std::uint32_t i, phase ph, detail::region detail::boundary::* which) const {
+    const auto& at = s_.boundaries[i][detail::number_of(ph)].*which;
+    return {at.buffer, at.offset, detail::message_size(p_, i, ph)};
+  }
+  /// The activation after atom `of` where it stays on its device: at the start of the workspace, where those that
+  /// arrive lie too. None if the plan charges no workspace for it.
+  program_range activation_on(std::uint32_t i, std::uint32_t of, phase ph) const {
+    auto at = workspace_of(i, ph);
+    const auto size = detail::message_size(p_, of, ph);
+    if (size > at.size) return {};
+    at.size = size;
+    return at;
   }
 
   void record_after(std::uint32_t i, phase ph) {

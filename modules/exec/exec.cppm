@@ -7,6 +7,8 @@ export import :work_time;
 export import :handles;
 export import :requests;
 export import :activity;
+export import :storage;
+export import :transform;
 export import :machine;
 export import :trace;
 // Programs: a plan as operations, and their proof.

@@ -107,6 +107,13 @@ class execution {
     else
       error_ = bound.error();
   }
+  /// Goes on where a load ended: `loaded` holds streams, events and filled memory of the programs' frame on `machine`
+  /// (`materialise` of `berth.runtime` makes them), and is taken over.
+  execution(M& machine, const compiled_plan& programs, frame_handles loaded, const execution_options& options,
+            std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : machine_(machine), programs_(programs), options_(options), memory_(memory), handles_(std::move(loaded)) {
+    next_phase();
+  }
   execution(const execution&) = delete;
   execution& operator=(const execution&) = delete;
 

@@ -2,6 +2,7 @@
 module;
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 
 export module berth.exec:forwarded;
@@ -61,6 +62,7 @@ class forwarded {
   void advance_to(picoseconds t) { below_->advance_to(t); }
   void observe(observer o) { below_->observe(o); }
   void* native(stream_id stream) { return below_->native(stream); }
+  std::byte* address(buffer_id buffer) { return below_->address(buffer); }
 
   result<done> throttle(segment_index segment, double factor)
     requires ThrottledMachine<M>

@@ -161,7 +161,14 @@ class joined : detail::joined_lanes<Ms...> {
   }
   result<done> launch(stream_id stream, const launch_request& r) {
     if (auto ok = check_stream(stream); !ok) return ok;
-    return submit(stream.index, r);
+    auto request = r;
+    auto& m = request.memory;
+    for (auto* range : {&m.weights, &m.state, &m.workspace, &m.in, &m.out}) {
+      if (range->buffer == buffer_id{}) continue;
+      if (auto ok = check_buffer(range->buffer); !ok) return ok;
+      range->buffer = buffers_[range->buffer.index].inner;
+    }
+    return submit(stream.index, request);
   }
 
   result<done> record(stream_id stream, event_id event) {
@@ -220,6 +227,16 @@ class joined : detail::joined_lanes<Ms...> {
       m.observe(o.see == nullptr ? observer{} : observer{&relays_[i], &joined::see});
       ++i;
     });
+  }
+  std::byte* address(buffer_id buffer) {
+    if (!check_buffer(buffer)) return nullptr;
+    const auto& b = buffers_[buffer.index];
+    std::byte* at = nullptr;
+    std::size_t i = 0;
+    each([&](auto& m) {
+      if (i++ == b.machine) at = m.address(b.inner);
+    });
+    return at;
   }
   void* native(stream_id stream) {
     if (!check_stream(stream)) return nullptr;

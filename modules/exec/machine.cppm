@@ -2,6 +2,7 @@
 module;
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 
 export module berth.exec:machine;
@@ -33,6 +34,7 @@ export namespace berth {
 /// machine | | `advance_to(t)` | simulated machines: moves the clock to t, things happen on the way; real machines:
 /// nothing | | `observe(observer)` | tells of activities from now on; one observer at a time, `{}` for none | |
 /// `native(stream)` | the handle underneath; null where there is none |
+/// | `address(buffer)` | where its bytes begin in the address space of its device; null on simulated machines |
 template <class M>
 concept Machine = requires(M& m, const M& c, device_index device, bytes size, stream_id stream, event_id event,
                            buffer_id buffer, const copy_request& copy, const read_request& read,
@@ -57,6 +59,7 @@ concept Machine = requires(M& m, const M& c, device_index device, bytes size, st
   { m.advance_to(picoseconds{}) } -> std::same_as<void>;
   { m.observe(observer{}) } -> std::same_as<void>;
   { m.native(stream) } -> std::same_as<void*>;
+  { m.address(buffer) } -> std::same_as<std::byte*>;
 };
 
 /// A machine whose links can be slowed down (a simulated one).

@@ -115,7 +115,7 @@ constexpr std::string_view name_of(op_kind k) {
 
 /// One operation. Which members count depends on the kind:
 /// allocate `buffer`; free `stream`, `buffer`; copy `stream, from, to, transfer`; read `stream, stored, to`;
-/// launch `stream, atom, to` (its weights), `flops, touched, compute`; record, wait `stream, event`.
+/// launch `stream, atom, memory` (what its callable sees), `flops, touched, compute`; record, wait `stream, event`.
 struct operation {
   op_kind kind = op_kind::launch;
   std::uint32_t stream = no_handle;
@@ -132,6 +132,7 @@ struct operation {
   double flops = 0;
   double touched = 0;
   dtype compute = dtype::bf16;
+  work_memory<program_range> memory{};
 
   friend constexpr bool operator==(const operation&, const operation&) = default;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 module;
 
+#include <cstddef>
 #include <cstdint>
 
 export module berth.exec:requests;
@@ -15,11 +16,31 @@ export namespace berth {
 using op_tag = std::uint32_t;
 inline constexpr op_tag no_tag = 0xffffffffu;
 
+/// Where a launch finds and leaves what it works on; ranges of size 0 where there is nothing. `in` is the activation
+/// that the atom before has left (or that arrived from its device), `out` the place for its own: the same bytes unless
+/// the activation leaves the device, so results are written when the input is no longer needed. Both lie in
+/// `workspace`, whose other bytes are scratch.
+template <class Memory>
+struct work_memory {
+  Memory weights{};    ///< the atom's weights: where they stay, or their staging slot
+  Memory state{};      ///< its KV cache or recurrent state
+  Memory workspace{};  ///< what atoms of a device use one after the other
+  Memory in{}, out{};
+
+  friend constexpr bool operator==(const work_memory&, const work_memory&) = default;
+};
+/// Bytes in memory. Simulated machines have none: `data` is null.
+struct memory_view {
+  std::byte* data = nullptr;
+  bytes size = 0;
+};
+
 /// What a callable of a launch is told.
 struct work_call {
   device_index device = no_index;
   void* native_stream = nullptr;  ///< CUDA: the cudaStream_t; simulator and host: null
   op_tag tag = no_tag;
+  work_memory<memory_view> memory{};
 };
 /// A callable as a value: no allocation, no ownership. `run` may be null: nothing to do.
 struct work {
@@ -41,6 +62,7 @@ struct launch_request {
   picoseconds delay = 0;        ///< extra time on a simulated machine (faults)
   double slowdown = 1;          ///< factor on the time on a simulated machine (faults)
   op_tag tag = no_tag;
+  work_memory<buffer_range> memory{};  ///< what the callable is to see
 };
 
 /// How a copy travels: by a copy engine, one at a time per direction; or as a message that a kernel writes to the other

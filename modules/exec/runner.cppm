@@ -65,7 +65,10 @@ struct runner_options {
   bool verify = false;        ///< compare what was read with what is stored; reads of a round are then waited for
   std::uint32_t retries = 2;  ///< of a copy that fails and of a read that arrives wrong
   bool drain = true;          ///< finished means that everything has completed, not only that it was submitted
-  op_tag first_tag = 0;       ///< operation i is traced as first_tag + i
+  /// Rounds that may be submitted ahead of what has completed; 0: as many as keep streams busy. All `rounds` where
+  /// nothing may be asked of the machine in between, as when a graph is recorded.
+  std::uint64_t ahead = 0;
+  op_tag first_tag = 0;  ///< operation i is traced as first_tag + i
   std::uint32_t operations_per_step = 4096;
 };
 
@@ -117,6 +120,16 @@ class runner {
 
   std::uint64_t rounds_submitted() const { return round_; }
 
+  /// `n` more rounds behind those that were asked for; a finished run goes on. Nothing is allocated: for loops that
+  /// decide after every token. An error stays.
+  void add_rounds(std::uint64_t n) {
+    options_.rounds += n;
+    if (stage_ == stage::finished) {
+      stage_ = stage::submitting;
+      drained_ = 0;
+    }
+  }
+
  private:
   enum class stage : std::uint8_t { submitting, draining, checking, finished };
 
@@ -132,7 +145,7 @@ class runner {
         const auto ahead = (program_.frame.rings[r].slots + copies - 1) / copies + 1;
         most = ahead > most ? ahead : most;
       }
-    return most < options_.rounds ? most : static_cast<std::size_t>(options_.rounds > 0 ? options_.rounds : 1);
+    return options_.ahead > 0 ? static_cast<std::size_t>(options_.ahead) : most;
   }
 
   event_id new_event() {
@@ -280,7 +293,7 @@ class runner {
         return issue_read(op, index);
       case op_kind::launch:
         return machine_.launch(stream_of(op), {options_.work(program_.phase, op.atom), op.flops, op.touched, op.compute,
-                                               0, 1, tag_of(index)});
+                                               0, 1, tag_of(index), memory_of(op.memory)});
       case op_kind::record:
         return machine_.record(stream_of(op), event_of(op));
       case op_kind::wait:
@@ -319,6 +332,10 @@ class runner {
     if (op.event_ring != no_handle)
       e += (handles_.heads[op.event_ring] + op.event_step) % program_.frame.rings[op.event_ring].slots;
     return handles_.events[e];
+  }
+  work_memory<buffer_range> memory_of(const work_memory<program_range>& m) const {
+    const auto range = [this](const program_range& r) { return r.buffer == no_handle ? buffer_range{} : range_of(r); };
+    return {range(m.weights), range(m.state), range(m.workspace), range(m.in), range(m.out)};
   }
   buffer_range range_of(const program_range& r) const {
     return range_of(r, r.ring == no_handle ? 0 : handles_.heads[r.ring]);

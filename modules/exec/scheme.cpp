@@ -141,12 +141,11 @@ class scheme_builder {
       const bytes both = d.has_messages && !options_.pipelined ? 2 * one : 0;
       const bool inside = both <= part.workspace;
       if (!inside) d.extra = both;
-      const bytes taken = inside ? both : 0;
-      const bool state_inside = taken + d.largest_state <= part.workspace;
-      if (!inside || (d.has_messages && options_.pipelined) || !state_inside) d.messages = next++;
+      if (!inside || (d.has_messages && options_.pipelined) || d.largest_state > 0) d.messages = next++;
       d.message = {inside ? d.arena : d.messages, inside ? part.workspace_offset() : 0};
-      d.state = {state_inside ? d.arena : d.messages, state_inside ? part.workspace_offset() + taken : d.extra};
-      if (!state_inside) d.extra += charged(p_.padded, d.largest_state);
+      // Beside the workspace, which is scratch of the atom that makes the state.
+      d.state = {d.messages, d.extra};
+      d.extra += charged(p_.padded, d.largest_state);
     }
     out_.boundaries.resize(p_.atoms.size());
     for (std::size_t i = 0; i < p_.atoms.size(); ++i)

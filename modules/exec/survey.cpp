@@ -45,6 +45,7 @@ class surveyor {
   /// How often a phase does something for an atom.
   struct atom_marks {
     std::uint32_t loads = 0, launches = 0, messages = 0, moves = 0, empty_copies = 0;
+    program_range in, out;  ///< activations as its launch sees them
     bytes copied = 0;
   };
 
@@ -145,7 +146,12 @@ class surveyor {
     if (o.kind == op_kind::free) return o.buffer < frame_->buffers.size();
     if (o.kind == op_kind::record || o.kind == op_kind::wait) return event_fits(g, o);
     if (o.atom >= p_.atoms.size()) return false;
-    if (o.kind == op_kind::launch && o.to.buffer == no_handle) return o.to == program_range{};
+    if (o.kind == op_kind::launch) {
+      const auto& m = o.memory;
+      for (const auto* r : {&m.weights, &m.state, &m.workspace, &m.in, &m.out})
+        if (r->buffer == no_handle ? !(*r == program_range{}) : !range_fits(g, *r)) return false;
+      return true;
+    }
     return range_fits(g, o.to) && (o.kind != op_kind::copy || (range_fits(g, o.from) && o.from.size == o.to.size)) &&
            (o.kind != op_kind::read || (o.stored.file < p_.atoms.size() && o.stored.size == o.to.size));
   }
@@ -231,6 +237,7 @@ class surveyor {
         found_.add(atom_name(o.atom), "is read into a place that is no slot");
     }
     for (std::uint32_t i = 0; i < p_.atoms.size(); ++i) totals_of(i, ph);
+    activations(ph);
     last_stream_of(g, ph);
   }
 
@@ -241,6 +248,41 @@ class surveyor {
       found_.add(a.name, "runs on another device than planned");
     if (o.flops != a.in(ph).flops || o.touched != a.in(ph).touched || o.compute != a.compute)
       found_.add(a.name, "its launch states other costs than the plan");
+    memory_of(o, ph);
+  }
+
+  void memory_of(const operation& o, phase ph) {
+    const auto& at = p_.placements[o.atom];
+    const auto on = at.runs(ph);
+    const auto& d = d_.devices[on];
+    const auto& m = o.memory;
+    const auto name = atom_name(o.atom);
+    for (const auto* r : {&m.weights, &m.state, &m.workspace, &m.in, &m.out})
+      if (r->buffer != no_handle && device_at(*r) != on) return found_.add(name, "is given memory of another device");
+    const auto& a = d_.atoms[o.atom];
+    const bytes start = d.weights + d.states;
+    if (d.arena != no_handle && m.workspace != program_range{d.arena, start, d.workspace, no_handle, 0})
+      found_.add(name, "is given another workspace than its device has");
+    if (on == at.execution && d.arena != no_handle &&
+        m.state != program_range{d.arena, a.state_at, p_.atoms[o.atom].state, no_handle, 0})
+      found_.add(name, "is given another state than its own");
+    if (on != at.execution && (m.state.size != a.moved || (m.state.size > 0 && in_arena(m.state))))
+      found_.add(name, "is given no place of its own for the state that it leaves");
+    for (const auto* r : {&m.in, &m.out})
+      if (r->buffer != no_handle && !in_workspace(*r)) found_.add(name, "is given an activation outside the workspace");
+    marks_[o.atom].in = m.in;
+    marks_[o.atom].out = m.out;
+  }
+
+  /// What an atom leaves is what the next one finds, directly or by message.
+  void activations(phase ph) {
+    const auto k = static_cast<std::size_t>(ph);
+    for (std::uint32_t i = 0; i + 1 < p_.atoms.size(); ++i) {
+      const auto& a = d_.atoms[i];
+      const bool found =
+          a.hops[k] ? marks_[i].out == a.out[k] && marks_[i + 1].in == a.in[k] : marks_[i].out == marks_[i + 1].in;
+      if (!found) found_.add(atom_name(i), "its activation is not where the next atom looks for it");
+    }
   }
 
   void slot_of(const operation& o, phase ph) {

@@ -192,16 +192,16 @@ class symbolic_run {
     const auto on = at.runs(phase_);
     const bool streamed = at.home != on;
     const bytes size = streamed ? p_.atoms[o.atom].weights : d_.atoms[o.atom].own;
-    if (o.to.size != size) return fault(o, "runs with a part of its weights");
-    if (o.to.buffer == no_handle) return;
+    if (o.memory.weights.size != size) return fault(o, "runs with a part of its weights");
+    if (o.memory.weights.buffer == no_handle) return;
     const auto step = d_.atoms[o.atom].step[static_cast<std::size_t>(phase_)];
-    if (streamed && (o.to.ring != d_.devices[on].ring || o.to.step != step))
+    if (streamed && (o.memory.weights.ring != d_.devices[on].ring || o.memory.weights.step != step))
       return fault(o, "runs with weights of another slot");
-    if (!streamed && (o.to.ring != no_handle || o.to.buffer != d_.devices[on].arena))
+    if (!streamed && (o.memory.weights.ring != no_handle || o.memory.weights.buffer != d_.devices[on].arena))
       return fault(o, "runs with weights outside the arena of its device");
-    read(o, o.to, now, "runs before its weights are there");
+    read(o, o.memory.weights, now, "runs before its weights are there");
     expect_weights(o.atom, streamed && p_.devices[at.home].kind == device_kind::disk, streamed);
-    buffers_[o.to.buffer].look(start_of(o.to), size, pieces_);
+    buffers_[o.memory.weights.buffer].look(start_of(o.memory.weights), size, pieces_);
     const auto same = [](const piece& x, const piece& y) { return x.size == y.size && x.what == y.what; };
     if (!std::equal(pieces_.begin(), pieces_.end(), wanted_.begin(), wanted_.end(), same))
       fault(o, "runs with other weights than its own");

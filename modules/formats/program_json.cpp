@@ -67,6 +67,11 @@ json::value write_operation(const operation& x) {
   put(o, "event_step", x.event_step, 0);
   if (x.flops != 0) o.push_back({"flops", x.flops});
   if (x.touched != 0) o.push_back({"touched", x.touched});
+  const auto& m = x.memory;
+  for (const auto& [key, range] :
+       {std::pair{"weights", &m.weights}, std::pair{"state", &m.state}, std::pair{"workspace", &m.workspace},
+        std::pair{"in", &m.in}, std::pair{"out", &m.out}})
+    if (!(*range == program_range{})) o.push_back({key, write_range(*range)});
   if (x.kind == op_kind::launch || x.compute != dtype::bf16) o.push_back({"compute", info_of(x.compute).safetensors});
   return o;
 }
@@ -132,9 +137,9 @@ constexpr std::array<std::string_view, 7> ring_members{"device",    "slots",  "b
                                                        "slot_size", "copied", "freed"};
 constexpr std::array<std::string_view, 5> range_members{"buffer", "offset", "size", "ring", "step"};
 constexpr std::array<std::string_view, 3> stored_members{"file", "offset", "size"};
-constexpr std::array<std::string_view, 14> operation_members{"kind",       "stream", "buffer",   "atom",   "from",
-                                                             "to",         "stored", "transfer", "event",  "event_ring",
-                                                             "event_step", "flops",  "touched",  "compute"};
+constexpr std::array<std::string_view, 19> operation_members{
+    "kind",       "stream", "buffer",  "atom",    "from",    "to",    "stored",    "transfer", "event", "event_ring",
+    "event_step", "flops",  "touched", "compute", "weights", "state", "workspace", "in",       "out"};
 
 class program_reader : member_reader {
  public:
@@ -279,6 +284,9 @@ class program_reader : member_reader {
         if (!type) refuse(path + ".compute", "is not a dtype");
         o.compute = type.value_or(dtype::bf16);
       }
+      auto& m = o.memory;
+      m = {range(v, "weights", path), range(v, "state", path), range(v, "workspace", path), range(v, "in", path),
+           range(v, "out", path)};
       out_.program.operations.push_back(o);
       note(v, operation_members, path);
     });

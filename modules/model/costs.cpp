@@ -218,7 +218,8 @@ void coster::scan_parameters() {
   for (std::size_t i = 0; i < tree_.parameters().size(); ++i) note_parameter(static_cast<std::uint32_t>(i));
   const auto most = std::max_element(arithmetic_.begin(), arithmetic_.end());
   if (*most > 0) compute_ = static_cast<dtype>(most - arithmetic_.begin());
-  width_ = std::max<std::uint64_t>(2, bits_of(compute_) / 8);
+  width_ =
+      options_.activation_bytes > 0 ? options_.activation_bytes : std::max<std::uint64_t>(2, bits_of(compute_) / 8);
 }
 
 void coster::note_parameter(std::uint32_t index) {

@@ -17,7 +17,8 @@ import :workload;
 export namespace berth {
 
 struct cost_options {
-  cache_options cache;  ///< width of a cache element, windows, MLA
+  cache_options cache{};               ///< width of a cache element, windows, MLA
+  std::uint64_t activation_bytes = 0;  ///< of one element of an activation; 0: as the weights suggest
 };
 
 /// What a model's config says about its blocks, as cost formulas need it.

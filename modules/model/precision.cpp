@@ -81,30 +81,96 @@ std::optional<dtype> wanted_type(const tensor& t, const precision& p, std::vecto
 
 }  // namespace
 
-result<tensor_sizes> apply_precision(const module_tree& tree, tensor_sizes sizes, const precision& p) {
+result<tensor_forms> apply_forms(const module_tree& tree, const tensor_sizes& sizes, const precision& p) {
   std::vector<bool> used(p.overrides.size());
-  const auto convert = [&](std::span<const tensor> list, std::vector<bytes>& out) {
+  const auto convert = [&](std::span<const tensor> list, const std::vector<bytes>& stored) {
+    std::vector<tensor_form> out(list.size());
     for (std::size_t i = 0; i < list.size(); ++i) {
+      out[i].type = list[i].type;
+      out[i].packed = stored[i] != list[i].size();
       const auto wanted = wanted_type(list[i], p, used);
-      if (!wanted || !is_floating(list[i].type) || out[i] != list[i].size()) continue;
-      out[i] = (list[i].elements * bits_of(*wanted) + 7) / 8;
+      if (wanted && is_floating(list[i].type) && !out[i].packed) out[i].type = *wanted;
     }
+    return out;
   };
-  convert(tree.parameters(), sizes.parameters);
-  convert(tree.buffers(), sizes.buffers);
+  tensor_forms out{convert(tree.parameters(), sizes.parameters), convert(tree.buffers(), sizes.buffers)};
   for (std::size_t i = 0; i < used.size(); ++i)
     if (!used[i])
       return fail(errc::invalid_argument, p.overrides[i].first, "this dtype override matches no tensor of the model");
-  if (!p.int8) return sizes;
+  if (!p.int8) return out;
   const auto tied = tied_storages(tree);
   for (std::size_t m = 0; m < tree.modules().size(); ++m) {
     const auto* weight = convertible_weight(tree, static_cast<module_index>(m), p, tied);
     if (weight == nullptr) continue;
     const auto index = static_cast<std::size_t>(weight - tree.parameters().data());
-    if (sizes.parameters[index] < weight->elements) continue;  // stored in fewer bits already
-    sizes.parameters[index] = weight->elements + output_rows(tree.modules()[m], *weight) * sizeof(float);
+    auto& form = out.parameters[index];
+    const auto size = form.packed ? sizes.parameters[index] : (weight->elements * bits_of(form.type) + 7) / 8;
+    if (size < weight->elements) continue;  // stored in fewer bits already
+    form.int8 = true;
+    form.packed = false;
+    form.rows = output_rows(tree.modules()[m], *weight);
+    form.by_column = tree.modules()[m].class_name == "Conv1D";
   }
+  return out;
+}
+
+result<tensor_sizes> apply_precision(const module_tree& tree, tensor_sizes sizes, const precision& p) {
+  const auto forms = apply_forms(tree, sizes, p);
+  if (!forms) return forms.propagate();
+  const auto resize = [](std::span<const tensor> list, const std::vector<tensor_form>& how, std::vector<bytes>& out) {
+    for (std::size_t i = 0; i < list.size(); ++i)
+      if (how[i].int8)
+        out[i] = list[i].elements + how[i].rows * sizeof(float);
+      else if (!how[i].packed)
+        out[i] = (list[i].elements * bits_of(how[i].type) + 7) / 8;
+  };
+  resize(tree.parameters(), forms->parameters, sizes.parameters);
+  resize(tree.buffers(), forms->buffers, sizes.buffers);
   return sizes;
+}
+
+std::string words_of(const precision& p) {
+  std::string out;
+  const auto add = [&](std::string_view word) {
+    if (!out.empty()) out += ' ';
+    out += word;
+  };
+  if (p.load) add(info_of(*p.load).torch);
+  if (p.int8) add("int8");
+  for (const auto& [prefix, type] : p.overrides) add(prefix + "=" + std::string(info_of(type).torch));
+  if (p.int8 && p.int8_skip) {
+    std::string names = "skip=";
+    for (const auto& name : *p.int8_skip) names += (names.size() > 5 ? "," : "") + name;
+    add(names);
+  }
+  return out;
+}
+
+std::optional<precision> precision_from(std::string_view words) {
+  precision out;
+  while (!words.empty()) {
+    const auto word = words.substr(0, words.find(' '));
+    words.remove_prefix(std::min(words.size(), word.size() + 1));
+    const auto equals = word.find('=');
+    if (word == "int8") {
+      out.int8 = true;
+    } else if (equals == std::string_view::npos) {
+      out.load = dtype_from_torch(word);
+      if (!out.load) return std::nullopt;
+    } else if (word.substr(0, equals) == "skip") {
+      auto names = word.substr(equals + 1);
+      auto& skip = out.int8_skip.emplace();
+      while (!names.empty()) {
+        skip.emplace_back(names.substr(0, names.find(',')));
+        names.remove_prefix(std::min(names.size(), skip.back().size() + 1));
+      }
+    } else {
+      const auto type = dtype_from_torch(word.substr(equals + 1));
+      if (!type) return std::nullopt;
+      out.overrides.emplace_back(word.substr(0, equals), *type);
+    }
+  }
+  return out;
 }
 
 std::vector<std::string> int8_modules(const module_tree& tree, const precision& p) {

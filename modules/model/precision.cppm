@@ -58,6 +58,29 @@ tensor_sizes native_sizes(const module_tree& tree);
 /// not elements x dtype is quantised already and is left alone. Error: an override that matches no tensor.
 result<tensor_sizes> apply_precision(const module_tree& tree, tensor_sizes sizes, const precision& p);
 
+/// How a tensor lies on its device.
+struct tensor_form {
+  dtype type = dtype::f32;  ///< of its elements; of codes: of the floats that they stand for
+  /// LLM.int8: `rows` f32 scales, then as many rows of codes, one byte per element.
+  bool int8 = false;
+  bool by_column = false;  ///< a row of codes is a column of the tensor (Conv1D keeps [in, out])
+  std::uint64_t rows = 0;  ///< of codes
+  bool packed = false;     ///< quantised already in the checkpoint: its bytes, and its companions', as they are stored
+  friend bool operator==(const tensor_form&, const tensor_form&) = default;
+};
+/// Parallel to `tree.parameters()` and `tree.buffers()`.
+struct tensor_forms {
+  std::vector<tensor_form> parameters, buffers;
+};
+/// What `p` makes of tensors that are stored with `sizes`; `apply_precision` says how large they become. Errors as
+/// there.
+result<tensor_forms> apply_forms(const module_tree& tree, const tensor_sizes& sizes, const precision& p);
+
+/// A precision in words, for a plan that says how its weights are stored: "" as they are, "bfloat16", "int8",
+/// "bfloat16 int8 model.norm=float32 skip=lm_head". `precision_from` reads it back; nothing if it is no such text.
+std::string words_of(const precision& p);
+std::optional<precision> precision_from(std::string_view words);
+
 /// Names of the modules that `p.int8` converts, in tree order.
 std::vector<std::string> int8_modules(const module_tree& tree, const precision& p);
 

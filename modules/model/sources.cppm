@@ -5,6 +5,7 @@ module;
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 export module berth.model:sources;
@@ -39,6 +40,16 @@ struct conversion {
   std::vector<slice> range;
   bool transposed = false;
   friend bool operator==(const conversion&, const conversion&) = default;
+};
+
+/// Where the tensors of a module tree are stored: files, what lies in them, and what becomes of it.
+struct weight_sources {
+  std::vector<std::string> files;  ///< paths; `stored_tensor::file` counts them
+  std::vector<bytes> file_sizes;
+  std::vector<stored_tensor> tensors;
+  std::vector<conversion> conversions;
+  /// Stored tensors that belong to a quantised tensor without being its data: (stored name, tensor of the tree).
+  std::vector<std::pair<std::string, std::string>> companions;
 };
 
 }  // namespace berth

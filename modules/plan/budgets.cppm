@@ -22,12 +22,12 @@ struct device_bytes {
 
 /// What the caller asks of a placement, beside the strategy.
 struct place_options {
-  berth::workload workload;
+  berth::workload workload{};
   /// Budget per device. Empty: every GPU and the CPU of the topology with the memory that is free there, no disk.
   /// Not empty: devices that are not listed are not used, and no device gets more than the topology says is free.
-  std::span<const device_bytes> max_memory;
+  std::span<const device_bytes> max_memory{};
   /// Kept back per device, beside what the plan charges.
-  std::span<const device_bytes> reserve;
+  std::span<const device_bytes> reserve{};
   /// The disk may hold weights although `max_memory` does not name it.
   bool use_disk = false;
   std::uint32_t staging_slots = 2;  ///< 0: nothing may be streamed

@@ -76,7 +76,7 @@ class plan {
   text<32> model_type;
   std::uint64_t fingerprint = 0;  ///< of the model's names, shapes, dtypes and ties; 0: unknown
   text<160> naming;               ///< whose names the atoms carry (module tree, checkpoint)
-  text<16> precision;             ///< "int8": weights of linear layers are quantized on load; empty: as stored
+  text<416> precision;            ///< how weights are stored on the devices (`words_of`); empty: as in the checkpoint
   berth::workload workload;
   std::uint32_t staging_slots = 0;
   bool padded = false;  ///< tensors are aligned to 256 B and arenas rounded

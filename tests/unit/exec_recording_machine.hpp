@@ -143,6 +143,7 @@ class recording_machine {
   }
   void observe(observer o) { observer_ = o; }
   void* native(stream_id) { return nullptr; }
+  std::byte* address(buffer_id) { return nullptr; }
   result<done> throttle(segment_index s, double factor)
     requires Simulated
   {

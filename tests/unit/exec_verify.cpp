@@ -76,6 +76,7 @@ operation* find(program& g, const std::function<bool(const operation&)>& which, 
   return nullptr;
 }
 bool is_launch(const operation& o) { return o.kind == op_kind::launch; }
+bool is_second_launch(const operation& o) { return is_launch(o) && o.atom == 1; }
 bool is_read(const operation& o) { return o.kind == op_kind::read && o.to.size > 0; }
 bool is_message(const operation& o) { return o.kind == op_kind::copy && o.transfer == transfer_kind::message; }
 bool fills_slot(const operation& o) {
@@ -239,8 +240,12 @@ std::vector<std::pair<const char*, damage>> all_damage() {
       {"a launch of other costs", change(prefill, is_launch, [](operation& o) { o.flops += 1; })},
       {"a launch of other bytes", change(decode, is_launch, [](operation& o) { o.touched /= 2; })},
       {"a launch of another dtype", change(decode, is_launch, [](operation& o) { o.compute = dtype::f64; })},
-      {"a launch of part of its weights", change(decode, is_launch, [](operation& o) { --o.to.size; })},
-      {"a launch of shifted weights", change(decode, is_launch, [](operation& o) { o.to.offset ^= 1; })},
+      {"a launch of part of its weights", change(decode, is_launch, [](operation& o) { --o.memory.weights.size; })},
+      {"a launch with another state", change(decode, is_launch, [](operation& o) { ++o.memory.state.offset; })},
+      {"a launch with less workspace", change(decode, is_launch, [](operation& o) { --o.memory.workspace.size; })},
+      {"a launch that reads elsewhere", change(decode, is_second_launch, [](operation& o) { ++o.memory.in.offset; })},
+      {"a launch that writes elsewhere", change(prefill, is_launch, [](operation& o) { ++o.memory.out.offset; })},
+      {"a launch of shifted weights", change(decode, is_launch, [](operation& o) { o.memory.weights.offset ^= 1; })},
       {"a message twice", repeat(decode, is_message)},
       {"a message missing", drop(decode, is_message)},
       {"a message too short", change(prefill, is_message,

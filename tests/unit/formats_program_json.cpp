@@ -42,6 +42,7 @@ program random_program(std::uint64_t seed) {
     if (below(2)) o.atom = below(1000);
     o.from = range();
     o.to = range();
+    o.memory = {range(), range(), range(), range(), range()};
     if (below(2)) o.stored = {below(9), random() >> 1, random() >> 5};
     o.transfer = static_cast<transfer_kind>(below(2));
     if (below(2)) o.event = below(f.events);
