@@ -178,7 +178,9 @@ class tree_sizer {
     const auto scale = std::max(1u, bits_of(t.type) / 8);
     const auto rank = part.shape.size();
     if (rank < 2) return std::nullopt;
-    const auto out = part.shape[rank - 2], in = part.shape[rank - 1];
+    auto out = part.shape[rank - 2], in = part.shape[rank - 1];
+    // Quantized, a Conv1D's [in, out] is stored as a Linear's [out, in].
+    if (tree_.modules()[t.owner].class_name == "Conv1D") std::swap(out, in);
     if (f.encoding == weight_encoding::mlx && f.group != 0 && in % f.group != 0) return std::nullopt;
     const auto one = encoded_bytes(f, out, in, scale, with_bias_.contains(t.owner));
     return one ? std::optional(*one * (rank == 3 ? part.shape[0] : 1)) : std::nullopt;
