@@ -3,6 +3,7 @@
 // headers and before importing anything else than berth.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -37,12 +38,13 @@ class any_machine {
   virtual void advance_to(berth::picoseconds t) = 0;
   virtual void observe(berth::observer o) = 0;
   virtual void* native(berth::stream_id s) = 0;
+  virtual std::byte* address(berth::buffer_id b) = 0;
 };
 static_assert(berth::Machine<any_machine>);
 
 /// Calls go to a machine of any type.
 template <berth::Machine M>
-class as_any final : public any_machine {
+class as_any : public any_machine {
  public:
   explicit as_any(M& m) : m_(m) {}
   berth::topology_view topology() const override { return m_.topology(); }
@@ -69,6 +71,7 @@ class as_any final : public any_machine {
   void advance_to(berth::picoseconds t) override { m_.advance_to(t); }
   void observe(berth::observer o) override { m_.observe(o); }
   void* native(berth::stream_id s) override { return m_.native(s); }
+  std::byte* address(berth::buffer_id b) override { return m_.address(b); }
 
  private:
   M& m_;
@@ -103,11 +106,15 @@ struct machine_kind {
   std::vector<std::pair<std::string, std::string>> skips;
 };
 std::vector<machine_kind> all_machines();
+std::vector<machine_kind> host_machines();
+/// Those of the CUDA backend: on the fake runtime, and on a real GPU where there is one.
+std::vector<machine_kind> cuda_machines();
 
 struct test_case {
   std::string name;
   void (*run)(any_machine& m);
 };
 std::vector<test_case> all_cases();
+std::vector<test_case> memory_cases();
 
 }  // namespace conformance

@@ -2,46 +2,17 @@
 // What every machine must do. Cases use the Machine operations only; nothing here knows which machine it runs on.
 #include <boost/test/unit_test.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
-#include "any_machine.hpp"
+#include "checks.hpp"
 
 namespace conformance {
 namespace {
-
-using berth::errc;
-constexpr berth::bytes small = 64 * berth::KiB;
-
-/// The positions of the devices that every machine under test has.
-struct devices {
-  explicit devices(any_machine& m)
-      : first(*m.topology().find("0")), second(*m.topology().find("1")), cpu(*m.topology().find("cpu")) {}
-  berth::device_index first, second, cpu;
-};
-
-/// Takes the value or fails the case with the error's words.
-template <class T>
-T must(berth::result<T> r) {
-  BOOST_REQUIRE_MESSAGE(r.has_value(), (r ? "" : std::string(r.error().detail.view())));
-  return *std::move(r);
-}
-template <class T>
-void refused(const berth::result<T>& r, errc code) {
-  BOOST_REQUIRE(!r.has_value());
-  BOOST_TEST(std::string(name_of(r.error().code)) == std::string(name_of(code)));
-  BOOST_TEST(!r.error().subject.view().empty());
-  BOOST_TEST(!r.error().detail.view().empty());
-}
-
-berth::launch_request work_of(double bytes, berth::op_tag tag = berth::no_tag) {
-  berth::launch_request r;
-  r.touched = bytes;
-  r.flops = bytes;
-  r.tag = tag;
-  return r;
-}
 
 /// Appends the number that it is called with to a list.
 struct journal {
@@ -128,13 +99,28 @@ void an_event_is_ready_after_its_stream_was_synchronized(any_machine& m) {
   BOOST_TEST(must(m.ready(e)));
 }
 
+/// Keeps the machine's threads in a launch until it is open; the caller's thread passes, or nobody could open it.
+struct gate {
+  std::atomic<bool> open = false;
+  std::thread::id caller = std::this_thread::get_id();
+  ~gate() { open = true; }
+  static void hold(void* self, const berth::work_call&) {
+    const auto& g = *static_cast<gate*>(self);
+    while (!g.open && std::this_thread::get_id() != g.caller) std::this_thread::yield();
+  }
+};
+
 void an_event_is_not_ready_while_its_work_is_under_way(any_machine& m) {
   const devices d(m);
+  gate g;
   const auto s = must(m.make_stream(d.first));
   const auto e = must(m.make_event());
-  must(m.launch(s, work_of(1e9)));
+  auto r = work_of(1e9);
+  r.work = {&g, gate::hold};
+  must(m.launch(s, r));
   must(m.record(s, e));
   BOOST_TEST(!must(m.ready(e)));
+  g.open = true;
   must(m.synchronize(e));
   BOOST_TEST(must(m.ready(e)));
 }
@@ -367,29 +353,31 @@ void a_ring_of_slots_streams_the_right_bytes(any_machine& m) {
 
 std::vector<test_case> all_cases() {
 #define CASE(name) {#name, name}
-  return {CASE(a_stream_runs_in_the_order_of_submission),
-          CASE(events_order_streams_of_different_devices),
-          CASE(events_order_the_cpu_and_a_gpu),
-          CASE(a_wait_without_a_record_has_no_effect),
-          CASE(a_wait_binds_to_the_record_before_it),
-          CASE(an_event_is_ready_after_its_stream_was_synchronized),
-          CASE(an_event_is_not_ready_while_its_work_is_under_way),
-          CASE(polling_finishes_the_work),
-          CASE(what_does_not_fit_is_an_error_and_the_run_goes_on),
-          CASE(freed_memory_can_be_allocated_again),
-          CASE(bytes_survive_the_way_to_a_device_and_back),
-          CASE(bytes_survive_the_way_between_gpus),
-          CASE(a_read_of_another_place_has_another_checksum),
-          CASE(a_later_copy_replaces_what_was_there),
-          CASE(a_copy_of_nothing_completes),
-          CASE(handles_of_nobody_are_refused),
-          CASE(ranges_outside_their_buffer_are_refused),
-          CASE(a_freed_buffer_is_refused),
-          CASE(a_disk_runs_nothing),
-          CASE(activities_are_told_when_they_are_over),
-          CASE(time_never_runs_backwards),
-          CASE(a_ring_of_slots_streams_the_right_bytes)};
+  std::vector<test_case> all{CASE(a_stream_runs_in_the_order_of_submission),
+                             CASE(events_order_streams_of_different_devices),
+                             CASE(events_order_the_cpu_and_a_gpu),
+                             CASE(a_wait_without_a_record_has_no_effect),
+                             CASE(a_wait_binds_to_the_record_before_it),
+                             CASE(an_event_is_ready_after_its_stream_was_synchronized),
+                             CASE(an_event_is_not_ready_while_its_work_is_under_way),
+                             CASE(polling_finishes_the_work),
+                             CASE(what_does_not_fit_is_an_error_and_the_run_goes_on),
+                             CASE(freed_memory_can_be_allocated_again),
+                             CASE(bytes_survive_the_way_to_a_device_and_back),
+                             CASE(bytes_survive_the_way_between_gpus),
+                             CASE(a_read_of_another_place_has_another_checksum),
+                             CASE(a_later_copy_replaces_what_was_there),
+                             CASE(a_copy_of_nothing_completes),
+                             CASE(handles_of_nobody_are_refused),
+                             CASE(ranges_outside_their_buffer_are_refused),
+                             CASE(a_freed_buffer_is_refused),
+                             CASE(a_disk_runs_nothing),
+                             CASE(activities_are_told_when_they_are_over),
+                             CASE(time_never_runs_backwards),
+                             CASE(a_ring_of_slots_streams_the_right_bytes)};
 #undef CASE
+  for (auto& c : memory_cases()) all.push_back(std::move(c));
+  return all;
 }
 
 }  // namespace conformance

@@ -94,12 +94,18 @@ machine_under_test all_decorators() {
 }  // namespace
 
 std::vector<machine_kind> all_machines() {
-  return {{"sim", simulated, {}},
-          {"sim_limited", simulated_limited, {}},
-          {"sim_counted", simulated_counted, {}},
-          {"sim_traced", simulated_traced, {}},
-          {"sim_faulty", simulated_faulty, {}},
-          {"sim_all_decorators", all_decorators, {}}};
+  const std::vector<std::pair<std::string, std::string>> no_bytes{
+      {"work_sees_bytes_that_were_copied_before_it", "simulated memory has no bytes"},
+      {"a_failing_read_is_an_error_behind_it_and_nowhere_else", "simulated storage has every file"}};
+  std::vector<machine_kind> all{{"sim", simulated, no_bytes},
+                                {"sim_limited", simulated_limited, no_bytes},
+                                {"sim_counted", simulated_counted, no_bytes},
+                                {"sim_traced", simulated_traced, no_bytes},
+                                {"sim_faulty", simulated_faulty, no_bytes},
+                                {"sim_all_decorators", all_decorators, no_bytes}};
+  for (auto& kind : host_machines()) all.push_back(std::move(kind));
+  for (auto& kind : cuda_machines()) all.push_back(std::move(kind));
+  return all;
 }
 
 }  // namespace conformance
