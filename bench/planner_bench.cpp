@@ -10,14 +10,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <ctime>
-#include <fstream>
 #include <memory_resource>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "sections.hpp"
 
 import berth;
 
@@ -469,31 +469,16 @@ void graphs() {
   std::printf("\n");
 }
 
-std::string processor() {
-  std::ifstream info("/proc/cpuinfo");
-  std::string line;
-  while (std::getline(info, line))
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown";
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string_view only = argc > 1 ? argv[1] : "";
-  const auto now = std::time(nullptr);
-  char date[16];
-  std::strftime(date, sizeof date, "%Y-%m-%d", std::gmtime(&now));
-  std::printf("berth_bench_planner; processor %s; compiler %s; %s\n", processor().c_str(), __VERSION__, date);
+  bench::print_heading("berth_bench_planner");
   std::printf("least of several runs, one thread; workload: 1 sequence, prompt 512, 128 generated tokens\n\n");
-  struct section {
-    std::string_view name;
-    void (*run)();
-  };
-  for (const auto& s : {section{"intervals", intervals}, section{"auto", whole_auto}, section{"prices", evaluations},
-                        section{"balance", balance}, section{"schedules", schedules}, section{"graphs", graphs}})
-    if (s.name.find(only) != std::string_view::npos) {
-      s.run();
-      std::fflush(stdout);
-    }
+  bench::run_sections(argc, argv,
+                      {{"intervals", intervals},
+                       {"auto", whole_auto},
+                       {"prices", evaluations},
+                       {"balance", balance},
+                       {"schedules", schedules},
+                       {"graphs", graphs}});
 }

@@ -10,13 +10,14 @@
 #include <cstdint>
 #include <cstdio>
 #include <ctime>
-#include <fstream>
 #include <memory_resource>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "sections.hpp"
 
 import berth;
 import berth.exec;
@@ -338,30 +339,10 @@ void plans() {
   std::printf("%-44s %12.1f\n\n", "prices per simulated round", simulated / priced);
 }
 
-std::string processor() {
-  std::ifstream info("/proc/cpuinfo");
-  std::string line;
-  while (std::getline(info, line))
-    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
-  return "unknown";
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string_view only = argc > 1 ? argv[1] : "";
-  const auto time = std::time(nullptr);
-  char date[16];
-  std::strftime(date, sizeof date, "%Y-%m-%d", std::gmtime(&time));
-  std::printf("berth_bench_sim; processor %s; compiler %s; %s\n\n", processor().c_str(), __VERSION__, date);
-  struct section {
-    std::string_view name;
-    void (*run)();
-  };
-  for (const auto& s :
-       {section{"segments", segments}, section{"lengths", lengths}, section{"flows", flows}, section{"plans", plans}})
-    if (s.name.find(only) != std::string_view::npos) {
-      s.run();
-      std::fflush(stdout);
-    }
+  bench::print_heading("berth_bench_sim");
+  std::printf("\n");
+  bench::run_sections(argc, argv, {{"segments", segments}, {"lengths", lengths}, {"flows", flows}, {"plans", plans}});
 }

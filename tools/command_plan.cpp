@@ -37,6 +37,8 @@ std::string as_text(const plan_arguments& a, const session& s, const strategy_ch
   }
   auto notes = s.notes();
   notes.push_back(fmt::format("names are those of the {}", p.naming.view()));
+  if (!s.quantize_if_better() && berth::precision_from(p.precision.view()).value_or(berth::precision{}).int8)
+    notes.emplace_back(berth::int8_bound_statement);
   auto text = plan_table(p, s.dtype_words(), notes);
   if (a.explain) text += explain(s, choice, p);
   return text;
@@ -67,9 +69,10 @@ int run_plan(const plan_arguments& a) {
   if (!p) {
     // A file keeps what it holds: there is no plan to replace it.
     const bool to_standard_output = a.output.empty() || a.output == "-";
-    if (a.format == "json" && to_standard_output && p.error().code == berth::errc::does_not_fit)
-      write_output("-", no_plan(p.error()));
-    return report(p.error());
+    const auto why = with_alternatives(*s, *choice, p.error());
+    if (a.format == "json" && to_standard_output && why.code == berth::errc::does_not_fit)
+      write_output("-", no_plan(why));
+    return report(why);
   }
   if (a.offload_buffers)
     p->warnings.push_back("--offload-buffers: berth's own strategies always keep buffers with their module");

@@ -38,13 +38,8 @@ result<std::optional<subject>> plan_from_file(const std::string& path) {
     return std::optional<subject>();
   }
   const std::string what = path == "-" ? "standard input" : path;
-  auto document = berth::json::parse(*text, what);
-  if (!document) return document.propagate();
-  auto read = berth::read_plan(*document, what);
+  auto read = checked_plan(*text, what);
   if (!read) return read.propagate();
-  if (const auto broken = berth::check(read->plan); !broken.empty())
-    return fail(errc::invalid_plan, broken.front().subject.view(),
-                berth::text<416>(broken.front().detail).append(" (berth check says all)"));
   subject s;
   s.plan = std::move(read->plan);
   s.notes = std::move(read->notes);
@@ -79,18 +74,9 @@ result<subject> subject_of(const simulate_arguments& a) {
   auto choice = s.asked->choice(a.strategy);
   if (!choice) return choice.propagate();
   auto p = s.asked->plan(*choice, s.asked->asked());
-  if (!p) return p.propagate();
+  if (!p) return berth::failure{with_alternatives(*s.asked, *choice, p.error())};
   s.plan = *std::move(p);
   s.notes = s.asked->notes();
-  return s;
-}
-
-simulation_setting setting_of(const simulate_arguments& a) {
-  simulation_setting s;
-  s.host_memory = a.host_memory == "pageable" ? berth::memory_kind::plain : berth::memory_kind::pinned;
-  s.rounds = a.rounds;
-  s.faults = a.faults;
-  s.seed = a.seed;
   return s;
 }
 

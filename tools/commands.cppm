@@ -93,6 +93,15 @@ struct inspect_arguments {
 };
 int run_inspect(const inspect_arguments& a);
 
+struct quantize_arguments {
+  std::string model;
+  std::string folder;
+  std::string max_shard_size = "5GiB";
+  std::string int8_skip;
+  std::string format = "table";
+};
+int run_quantize(const quantize_arguments& a);
+
 struct topology_arguments {
   std::string topology = "auto";
   std::string gpu;
@@ -117,5 +126,19 @@ struct calibrate_arguments {
   std::string output;  ///< the topology goes here; the table never does
 };
 int run_calibrate(const calibrate_arguments& a);
+
+struct load_arguments {
+  std::string model;
+  std::string plan;
+  std::string machine = "auto";  ///< auto, host or cuda
+  bool verify = false;
+  std::uint64_t rounds = 0;  ///< decode rounds with stand-in work; 0: load only
+  int readers = 4;
+  std::string offload_folder;
+  std::string trace;
+  std::string format = "table";
+  std::string output;
+};
+int run_load(const load_arguments& a);
 
 }  // namespace tool

@@ -28,11 +28,9 @@ constexpr std::string_view default_card = "4090";
 berth::result<machine_choice> detect() {
   auto host = berth::host::detect_host();
   if (!host) return host.propagate();
-  machine_choice out{*std::move(host), {}};
-  out.notes.push_back(
-      "detected CPU, memory and disk only: this build has no CUDA backend, so GPUs are not looked for; describe them "
-      "with "
-      "--topology (preset:NAME or a file) or --max-memory");
+  auto out = with_gpus(*std::move(host));
+  if (out && out->topology.view().count(berth::device_kind::gpu) == 0)
+    out->notes.emplace_back("other machines are described with --topology (preset:NAME or a file) or --max-memory");
   return out;
 }
 
@@ -41,11 +39,6 @@ berth::result<machine_choice> detect() {
 berth::result<machine_choice> choose_machine(const std::string& spec, const std::string& gpu) {
   constexpr std::string_view preset_prefix = "preset:";
   if (spec == "auto") return detect();
-  if (spec == "cuda")
-    return fail(
-        errc::unsupported, "cuda",
-        "this build has no CUDA backend (configure with -DBERTH_CUDA=ON once it has one); describe the machine with "
-        "preset:NAME or a file");
   if (spec.substr(0, preset_prefix.size()) == preset_prefix) {
     auto t = berth::preset(std::string_view(spec).substr(preset_prefix.size()));
     if (!t) return t.propagate();

@@ -22,8 +22,8 @@ constexpr const char* topology_help =
     "p2pBandwidthLatencyTest";
 
 std::string version_text() {
-  return fmt::format("berth {}\nbuilt with {}, {}, CUDA backend: none (BERTH_CUDA={}, toolkit found: {})",
-                     tool::version, tool::compiler, tool::build_type, tool::cuda_option, tool::cuda_found);
+  return fmt::format("berth {}\nbuilt with {}, {}, BERTH_CUDA={}, CUDA toolkit found: {}", tool::version,
+                     tool::compiler, tool::build_type, tool::cuda_option, tool::cuda_found);
 }
 
 /// An option given as "" is a slip (an unset shell variable), not a wish for the default.
@@ -197,25 +197,73 @@ void add_others(CLI::App& root, tool::inspect_arguments& inspect, tool::topology
 }
 
 void add_calibrate(CLI::App& root, tool::calibrate_arguments& a) {
-  auto& app = *root.add_subcommand("calibrate",
-                                   "measure memory, disk and CPU of this host and write a topology with the figures");
+  auto& app = *root.add_subcommand(
+      "calibrate", "measure GPUs, memory, disk and CPU of this host and write a topology with the figures");
   app.add_option("-t,--topology", a.topology, topology_help)->check(not_empty)->capture_default_str();
   app.add_option("--gpu", a.gpu, "GPU model of a machine whose topology file does not name it")->check(not_empty);
   app.add_option("--folder", a.folder, "folder whose disk is measured with a temporary file (default: this one)")
       ->check(not_empty);
-  app.add_option("--seconds", a.seconds, "time to spend, 0.1 to 60")->capture_default_str();
+  app.add_option("--seconds", a.seconds, "time to spend on the host and on each GPU, 0.1 to 60")->capture_default_str();
   app.add_option("--format", a.format, "table of the figures, or json: the topology itself")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str();
   app.add_option("-o,--output", a.output, "write the topology (berth.topology/1) to this file")->check(not_empty);
   app.footer(
-      "GPUs are not measured yet; their rates are those of the preset.\n"
+      "GPUs are measured where a CUDA driver shows those of the topology; elsewhere their rates stay.\n"
       "Example:\n  berth calibrate -t preset:2x4090 -o box.json\n"
       "  berth plan examples/models/llama-3-8b --topology box.json");
 }
 
+void add_quantize(CLI::App& root, tool::quantize_arguments& a) {
+  auto& app = *root.add_subcommand("quantize", "write an int8 copy of a checkpoint (bitsandbytes LLM.int8)");
+  app.add_option("MODEL", a.model, "safetensors checkpoint: a folder with config.json")->required();
+  app.add_option("-o,--output", a.folder, "folder to write; it must not exist, or be empty")
+      ->required()
+      ->check(not_empty);
+  app.add_option("--max-shard-size", a.max_shard_size, "largest file, but for a tensor that is larger by itself")
+      ->check(not_empty)
+      ->capture_default_str();
+  app.add_option("--int8-skip", a.int8_skip,
+                 "modules that stay as they are, as in lm_head,model.layers.0 (default: head and tied)")
+      ->check(not_empty);
+  app.add_option("--format", a.format, "output format")->check(CLI::IsMember({"table", "json"}))->capture_default_str();
+  app.footer("Example:\n  berth quantize llama-3-8b -o llama-3-8b-int8 && berth inspect llama-3-8b-int8");
+}
+
+void add_load(CLI::App& root, tool::load_arguments& a) {
+  auto& app =
+      *root.add_subcommand("load", "carry a plan out: weights into memory, verified, measured beside predicted");
+  app.add_option("MODEL", a.model, "checkpoint folder or .safetensors file with the weights")->required();
+  app.add_option("-p,--plan", a.plan, "berth.plan/1 file of this model; - reads standard input")
+      ->required()
+      ->check(not_empty);
+  app.add_option(
+         "--machine", a.machine,
+         "host: every device of the plan is memory of this computer (a rehearsal); cuda: the plan's GPUs; auto: "
+         "cuda where they are, else host")
+      ->check(CLI::IsMember({"auto", "host", "cuda"}))
+      ->capture_default_str();
+  app.add_flag("--verify", a.verify, "compare checksums of what lies in memory with the files");
+  app.add_option("--rounds", a.rounds,
+                 "run the prompt and this many decode rounds with stand-in work (default: load only)")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{100'000}));
+  app.add_option("--readers", a.readers, "threads that read files; 0: the main thread reads")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str();
+  app.add_option("--offload-folder", a.offload_folder,
+                 "folder for weights that live on the disk and are not stored as the plan wants them")
+      ->check(not_empty);
+  app.add_option("--trace", a.trace, "write what happened for Perfetto (ui.perfetto.dev) or chrome://tracing")
+      ->check(not_empty);
+  add_output(app, a.format, a.output, {"table", "json"});
+  app.footer(
+      "Example:\n  berth plan MODEL -m 0=12GiB,cpu=32GiB --format json -o plan.json\n"
+      "  berth load MODEL --plan plan.json --verify --rounds 8");
+}
+
 int run(int argc, char** argv) {
-  CLI::App app("Decides where every tensor of a model lives and runs, proves it, and simulates it.", "berth");
+  CLI::App app("Decides where every tensor of a model lives and runs, proves it, simulates it, and carries it out.",
+               "berth");
   app.set_version_flag("--version", version_text());
   app.require_subcommand(1);
   tool::plan_arguments plan;
@@ -226,12 +274,16 @@ int run(int argc, char** argv) {
   tool::topology_arguments topology;
   tool::check_arguments check;
   tool::calibrate_arguments calibrate;
+  tool::quantize_arguments quantize;
+  tool::load_arguments load;
   add_plan(app, plan);
   add_compare(app, compare);
   add_fit(app, fit);
   add_simulate(app, simulate);
   add_others(app, inspect, topology, check);
   add_calibrate(app, calibrate);
+  add_quantize(app, quantize);
+  add_load(app, load);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -248,6 +300,8 @@ int run(int argc, char** argv) {
   if (app.got_subcommand("inspect")) return tool::run_inspect(inspect);
   if (app.got_subcommand("topology")) return tool::run_topology(topology);
   if (app.got_subcommand("calibrate")) return tool::run_calibrate(calibrate);
+  if (app.got_subcommand("quantize")) return tool::run_quantize(quantize);
+  if (app.got_subcommand("load")) return tool::run_load(load);
   return tool::run_check(check);
 }
 

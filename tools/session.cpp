@@ -296,7 +296,9 @@ result<berth::plan> session::plan_at(berth::granularity parts, stored_as how, co
   auto p = run_strategy(choice, *atoms, s.topology, s.options());
   if (!p) return p;
   describe(parts, *p);
-  if (how == stored_as::int8) p->precision = "int8";
+  auto stored = precision_;
+  stored.int8 = how == stored_as::int8;
+  p->precision = std::string_view(berth::words_of(stored));
   return p;
 }
 
@@ -380,7 +382,7 @@ void session::add_warnings(const strategy_choice& choice, berth::plan& p) const 
       if (std::none_of(modules.begin(), modules.end(), [&](const auto& node) { return node.class_name == c; }))
         add("--no-split: the model has no class " + c);
     }
-    if (p.precision == "int8" && quantize_if_better())
+    if (berth::precision_from(p.precision.view()).value_or(berth::precision{}).int8 && quantize_if_better())
       add(std::string("int8 was chosen: ").append(berth::int8_bound_statement));
   }
   if (std::any_of(p.atoms.begin(), p.atoms.end(), [](const auto& a) { return a.parts > 1; }))

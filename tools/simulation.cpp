@@ -63,6 +63,15 @@ berth::topology room_beside(const berth::plan& p, const berth::compiled_plan& pr
 
 }  // namespace
 
+simulation_setting setting_of(const simulate_arguments& a) {
+  simulation_setting s;
+  s.host_memory = a.host_memory == "pageable" ? berth::memory_kind::plain : berth::memory_kind::pinned;
+  s.rounds = a.rounds;
+  s.faults = a.faults;
+  s.seed = a.seed;
+  return s;
+}
+
 berth::result<berth::compiled_plan> programs_of(const berth::plan& p, const simulation_setting& s) {
   return berth::compile_all(p, {s.host_memory, pipelined(p)});
 }

@@ -9,6 +9,7 @@ module;
 export module berth.tool:simulation;
 
 import berth;
+import :commands;
 
 export namespace tool {
 
@@ -18,6 +19,9 @@ struct simulation_setting {
   std::string faults;        ///< as `parse_faults` reads it; empty: none
   std::uint64_t seed = 1;
 };
+
+/// What the command's arguments ask for.
+simulation_setting setting_of(const simulate_arguments& a);
 
 /// One run: what happened, and what it was worth if it came to its end.
 struct simulated_run {

@@ -102,9 +102,7 @@ row measure(const simulate_arguments& a, const std::string& key, std::uint64_t v
   if (!choice) return failed(choice.error());
   auto p = s->plan(*choice, s->asked());
   if (!p) return failed(p.error());
-  simulation_setting setting;
-  setting.host_memory = a.host_memory == "pageable" ? berth::memory_kind::plain : berth::memory_kind::pinned;
-  setting.rounds = a.rounds;
+  const auto setting = setting_of(a);
   auto programs = programs_of(*p, setting);
   if (!programs) return failed(programs.error());
   auto run = simulate(*p, *programs, setting);

@@ -52,6 +52,7 @@ struct row {
   std::vector<box> boxes;
 };
 
+/// Style of its boxes; also what the legend calls it, but for reads.
 std::string_view style_of(activity_kind k) {
   switch (k) {
     case activity_kind::launch:
@@ -65,16 +66,7 @@ std::string_view style_of(activity_kind k) {
   }
 }
 std::string_view words_of(activity_kind k) {
-  switch (k) {
-    case activity_kind::launch:
-      return "compute";
-    case activity_kind::message:
-      return "message";
-    case activity_kind::read:
-      return "read from storage";
-    default:
-      return "copy";
-  }
+  return k == activity_kind::read ? std::string_view("read from storage") : style_of(k);
 }
 
 class timeline {

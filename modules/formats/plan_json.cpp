@@ -34,16 +34,24 @@ std::string_view mode_of(const plan& p, const atom_placement& at) {
   return p.devices[at.home].kind == device_kind::cpu ? "computed_on_cpu" : "resident";
 }
 
+/// Stated with every plan that stores weights in int8; not read back.
+void add_int8_bound(const plan& p, json::object& to) {
+  const auto stored = precision_from(p.precision.view());
+  if (stored && stored->int8) to.push_back({"int8_bound", int8_bound_statement});
+}
+
 json::value write_model(const plan& p) {
   json::array no_split;
   for (const auto& c : p.no_split) no_split.emplace_back(std::string_view(c));
-  return json::object{{"id", p.model_id.view()},
-                      {"model_type", p.model_type.view()},
-                      {"naming", p.naming.view()},
-                      {"precision", p.precision.view()},
-                      {"fingerprint", to_hex(p.fingerprint)},
-                      {"no_split_modules", std::move(no_split)},
-                      {"weights", total_weights(p.model())}};
+  json::object out{{"id", p.model_id.view()},
+                   {"model_type", p.model_type.view()},
+                   {"naming", p.naming.view()},
+                   {"precision", p.precision.view()},
+                   {"fingerprint", to_hex(p.fingerprint)},
+                   {"no_split_modules", std::move(no_split)},
+                   {"weights", total_weights(p.model())}};
+  add_int8_bound(p, out);
+  return out;
 }
 
 json::value write_atoms(const plan& p) {
