@@ -43,6 +43,8 @@ void run_param_counts(const std::filesystem::path& csv, report& out);
 void run_msr_fiddle(const std::filesystem::path& csv, report& out);
 /// safetensors files as hexadecimal text, good and bad ones.
 void run_safetensors_vectors(const std::filesystem::path& file, const json::value& document, report& out);
+/// One of the vectors of `berth.int8_vectors/1`: LLM.int8 codes, scales and products.
+void run_int8_vector(const std::string& name, const json::value& vector, report& out);
 /// `berth.stream/1`: period and first rounds of cyclic weight streaming.
 void run_stream_case(const std::string& name, const json::value& line, report& out);
 /// `berth.residency/1`: which atoms of a chain to stream.
@@ -82,6 +84,17 @@ void run_engine_case(const std::string& name, const json::value& line, report& o
 void run_flows_case(const std::string& name, const json::value& line, exact_counts& exact, report& out);
 /// `berth.machine/1`: engines and shared segments together.
 void run_machine_case(const std::string& name, const json::value& line, exact_counts& exact, report& out);
+/// A small checkpoint with prompts, logits and greedy tokens: carried out by plans of every kind. Keeps the largest
+/// differences, printed at the end.
+class tiny_model_cases {
+ public:
+  void run(const std::filesystem::path& folder, const std::string& name, const json::value& expected, report& out);
+  void print() const;
+
+ private:
+  double float_error_ = 0, int8_error_ = 0, int8_distance_ = 0, weight_error_ = 0;
+  std::size_t runs_ = 0;
+};
 /// A file that every reader must refuse.
 void run_malformed_file(const std::filesystem::path& file, report& out);
 

@@ -46,10 +46,6 @@ std::string_view string_member(const json::value& v, std::string_view key) {
   return m != nullptr && m->if_string() ? std::string_view(*m->if_string()) : std::string_view();
 }
 
-void skip(std::string_view kind, const std::string& name, report& out) {
-  if (out.wants(kind, name)) out.skipped(kind, std::string(kind) + ": no code for it yet");
-}
-
 void unreadable(const std::string& name, std::string_view expected, std::string_view got, report& out) {
   if (out.wants("input", name)) out.failed("input", name, "content", expected, got);
 }
@@ -63,6 +59,7 @@ class walk {
     spread_.print();
     exact_flows_.print("berth.flows/1");
     exact_machines_.print("berth.machine/1");
+    tiny_models_.print();
   }
 
   void visit(const fs::path& file) {
@@ -75,7 +72,7 @@ class walk {
     if (extension != ".json") return;
     const auto folder = file.parent_path();
     if (file.filename() == "expected.json" && fs::exists(folder / "config.json"))
-      return skip("tiny_model", shown(folder), out_);
+      return tiny_model(file, shown(folder));
     const auto tree = folder.parent_path() / "trees" / file.filename();
     if (folder.filename() == "configs" && fs::exists(tree)) return run_architecture_case(file, tree, out_);
     document(file);
@@ -140,6 +137,13 @@ class walk {
     if (header.starts_with("file,k,optimum")) return run_msr_fiddle(file, out_);
   }
 
+  void tiny_model(const fs::path& file, const std::string& name) {
+    const auto text = read_text(file);
+    const auto parsed = text ? json::parse(*text, name) : json::parse("", name);
+    if (!parsed) return unreadable(name, "JSON", parsed.error().detail.view(), out_);
+    tiny_models_.run(file.parent_path(), name, *parsed, out_);
+  }
+
   void document(const fs::path& file) {
     const auto text = read_text(file);
     if (!text) return unreadable(shown(file), "a readable file", "an error", out_);
@@ -154,7 +158,7 @@ class walk {
     if (format == "berth.int8_vectors/1") {
       const auto* list = parsed->find("vectors");
       if (list == nullptr || !list->if_array()) return unreadable(shown(file), "\"vectors\"", "none", out_);
-      for (const auto& v : *list->if_array()) skip("int8_vectors", shown(file, string_member(v, "name")), out_);
+      for (const auto& v : *list->if_array()) run_int8_vector(shown(file, string_member(v, "name")), v, out_);
       return;
     }
     if (vectors && format.empty()) return run_safetensors_vectors(file, *parsed, out_);
@@ -171,6 +175,7 @@ class walk {
   compat_cases compat_;
   gaps spread_;
   exact_counts exact_flows_, exact_machines_;
+  tiny_model_cases tiny_models_;
   std::map<std::string, std::map<std::string, json::value>> instances_;
 };
 
