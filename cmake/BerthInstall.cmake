@@ -18,6 +18,10 @@ set(package ${CMAKE_INSTALL_LIBDIR}/cmake/berth)
 install(TARGETS ${modules} EXPORT berth-targets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library
   FILE_SET CXX_MODULES DESTINATION ${CMAKE_INSTALL_DATADIR}/berth COMPONENT library)
+if(TARGET berth_cuda_kernels)
+  install(TARGETS berth_cuda_kernels EXPORT berth-targets
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library)
+endif()
 install(EXPORT berth-targets NAMESPACE berth:: DESTINATION ${package} CXX_MODULES_DIRECTORY modules COMPONENT library)
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/berthConfig.cmake.in ${PROJECT_BINARY_DIR}/berthConfig.cmake
   INSTALL_DESTINATION ${package})

@@ -13,12 +13,13 @@
 say() { printf '%s: %s\n' "$program" "$*" >&2; }
 
 needs="clang 19 with clang-scan-deps and lld, CMake 3.28 or newer, Ninja 1.11 or newer, Python 3,
-Boost 1.75 or newer (headers; Boost.Test for the tests), range-v3, CLI11, fmt, pugixml, RE2;
+Boost 1.75 or newer (headers; Boost.Test for the tests), range-v3, CLI11, fmt, pugixml, RE2, xxHash;
 for the tests also compiler-rt, llvm, clang-format and google-benchmark"
 
 # Prints the packages of this system that $1 (command or tests) takes; fails on an unknown system.
 berth_packages() {
-  common="clang-19 clang-tools-19 lld-19 librange-v3-dev libcli11-dev libfmt-dev libpugixml-dev libre2-dev"
+  common="clang-19 clang-tools-19 lld-19
+    librange-v3-dev libcli11-dev libfmt-dev libpugixml-dev libre2-dev libxxhash-dev"
   more="libclang-rt-19-dev llvm-19 clang-format-19 clang-tidy-19 libbenchmark-dev pkg-config"
   case $(. "${BERTH_OS_RELEASE:-/etc/os-release}" 2>/dev/null && echo "${ID:-}:${VERSION_ID:-}") in
     debian:12) common="$common python3-venv libboost-json1.81-dev" more="$more libboost-test1.81-dev" ;;

@@ -24,7 +24,8 @@ IMPORTS = {
     "modules/berth": CORE,
     "modules/compat": ("base", "model", "topology", "plan"),
     "modules/formats": ("base", "model", "topology", "plan", "exec"),
-    "modules/runtime": CORE,
+    "modules/int8": ("base",),
+    "modules/runtime": CORE + ("int8",),
     "sim": ("base", "topology", "exec"),
     "backends/host": ("base", "topology", "exec"),
     "backends/cuda": ("base", "topology", "exec"),
@@ -33,7 +34,7 @@ ANYTHING = ("tools", "tests", "examples", "bench")
 TOP_FOLDERS = ("modules", "sim", "backends") + ANYTHING
 
 # Layers without I/O, clock, thread, environment and random source: what a plan says depends on its input alone.
-PURE = tuple("modules/" + name for name in CORE) + ("modules/berth", "sim")
+PURE = tuple("modules/" + name for name in CORE) + ("modules/berth", "modules/int8", "sim")
 IMPURE_HEADERS = set("""
     iostream fstream istream ostream sstream iomanip syncstream strstream print cstdio filesystem
     thread mutex shared_mutex condition_variable future semaphore latch barrier stop_token
@@ -51,8 +52,12 @@ THIRD_PARTY = (
     ("CLI/", ("tools",), False),
     ("fmt/", ("tools",), False),
     ("benchmark/", ("bench",), True),
+    ("cuda_runtime_api.h", ("backends/cuda", "examples", "tests"), False),
     ("cuda", ("backends/cuda",), False),
     ("nvml.h", ("backends/cuda",), False),
+    ("ucontext.h", ("tests",), True),
+    ("sanitizer/", ("tests",), True),
+    ("xxhash.h", ("backends/host", "backends/cuda"), True),
 )
 # Operating system headers: allowed wherever I/O is.
 SYSTEM = re.compile(r"^(sys|linux|netinet|arpa)/|^(unistd|fcntl|dirent|dlfcn|errno|poll|pthread|sched|signal|spawn|termios"
