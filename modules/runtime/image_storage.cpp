@@ -98,6 +98,7 @@ result<done> image_storage::read(std::uint32_t atom, bytes offset, std::span<std
   if (offset > size || to.size() > size - offset)
     return fail(errc::invalid_argument, images.name_of(atom), "a read goes past the end of its image",
                 offset + to.size(), size);
+  if (to.empty()) return done{};
   const auto tensors = images.of(atom);
   const window w{offset, to};
   auto at = std::upper_bound(tensors.begin(), tensors.end(), offset,

@@ -62,7 +62,7 @@ BOOST_AUTO_TEST_CASE(every_range_of_an_image_is_that_part_of_the_whole) {
                                         : d.pick(0, whole.size() - first);
           bytes_of_tensor part(static_cast<std::size_t>(size), std::byte{0xee});
           BOOST_TEST_REQUIRE(bool(storage.read(i, first, part)));
-          BOOST_TEST((std::memcmp(part.data(), whole.data() + first, part.size()) == 0),
+          BOOST_TEST(std::equal(part.begin(), part.end(), whole.data() + first),
                      p.plan.atoms[i].name << " from " << first << ", " << size << " bytes");
         }
         bytes_of_tensor two(2);
@@ -139,7 +139,7 @@ BOOST_AUTO_TEST_CASE(threads_read_at_once_through_few_descriptors) {
         const auto first = d.pick(0, whole[i].size() - 1);
         bytes_of_tensor part(static_cast<std::size_t>(d.pick(1, whole[i].size() - first)));
         const auto ok = as({i, first, part.size()}, part);
-        if (!ok || std::memcmp(part.data(), whole[i].data() + first, part.size()) != 0) ++wrong;
+        if (!ok || !std::equal(part.begin(), part.end(), whole[i].data() + first)) ++wrong;
       }
     });
   for (auto& t : threads) t.join();
