@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "rehearsal.hpp"
+#include "streamed_programs.hpp"
 
 import berth;
 import berth.cuda;
@@ -20,17 +20,6 @@ namespace {
 
 using berth::errc;
 using fake_cuda::status;
-
-const berth::plan& the_plan() {
-  static const auto made = rehearsal::streamed_plan();
-  BOOST_REQUIRE_MESSAGE(made.has_value(), (made ? "" : std::string(made.error().detail.view())));
-  return *made;
-}
-const berth::compiled_plan& programs() {
-  static const auto made = berth::compile_all(the_plan());
-  BOOST_REQUIRE_MESSAGE(made.has_value(), (made ? "" : std::string(made.error().detail.view())));
-  return *made;
-}
 
 struct outcome {
   std::optional<berth::error> error;

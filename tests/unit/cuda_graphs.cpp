@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "rehearsal.hpp"
+#include "streamed_programs.hpp"
 
 import berth;
 import berth.cuda;
@@ -22,17 +22,6 @@ template <class T>
 T must(berth::result<T> r) {
   BOOST_REQUIRE_MESSAGE(r.has_value(), (r ? "" : std::string(r.error().detail.view())));
   return *std::move(r);
-}
-
-const berth::plan& the_plan() {
-  static const auto made = rehearsal::streamed_plan();
-  BOOST_REQUIRE_MESSAGE(made.has_value(), (made ? "" : std::string(made.error().detail.view())));
-  return *made;
-}
-const berth::compiled_plan& programs() {
-  static const auto made = berth::compile_all(the_plan());
-  BOOST_REQUIRE_MESSAGE(made.has_value(), (made ? "" : std::string(made.error().detail.view())));
-  return *made;
 }
 
 /// Rounds after which all rings are where they were.
